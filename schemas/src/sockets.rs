@@ -1,0 +1,115 @@
+//! Records of the `sockets` probe.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{event::EventHeader, record};
+
+/// `AF_UNIX`.
+pub const FAMILY_UNIX: u16 = 1;
+/// `AF_INET`.
+pub const FAMILY_INET: u16 = 2;
+/// `AF_INET6`.
+pub const FAMILY_INET6: u16 = 10;
+
+/// The process read these bytes from the socket.
+pub const RECEIVED: u32 = 0;
+/// The process wrote these bytes to the socket.
+pub const SENT: u32 = 1;
+
+/// Cumulative times of one thread, ns; the difference of two says where the thread's time went between them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ThreadTimes {
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable, waiting for a CPU.
+    pub runqueue_ns: u64,
+}
+record!(ThreadTimes, 16);
+
+/// First traffic seen on a socket (or seen again after its entry had to make room).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct SocketEvent {
+    /// Kind is `KIND_SOCKET`.
+    pub header: EventHeader,
+    /// The socket's inode number, as in `/proc/<pid>/fd`.
+    pub socket: u64,
+    /// `FAMILY_*`.
+    pub family: u16,
+    /// Host byte order; 0 for Unix sockets.
+    pub local_port: u16,
+    /// Host byte order; 0 for Unix sockets.
+    pub remote_port: u16,
+    /// Zero.
+    pub padding: u16,
+    /// IPv6, or IPv4 in the first four bytes; network byte order.
+    pub local_address: [u8; 16],
+    /// As `local_address`.
+    pub remote_address: [u8; 16],
+}
+record!(SocketEvent, 72);
+
+/// Bytes that one call moved over a socket. `head_len` and then `tail_len` captured bytes follow.
+///
+/// What lies between head and tail (`length - head_len - tail_len` bytes) was not captured.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct SegmentEvent {
+    /// Kind is `KIND_SEGMENT`; the time is that of the call's return.
+    pub header: EventHeader,
+    /// The socket's inode number.
+    pub socket: u64,
+    /// When the call began, `CLOCK_MONOTONIC`, ns.
+    pub enter_ns: u64,
+    /// Bytes that this socket had moved in this direction before the call, as far as the probe saw them.
+    pub offset: u64,
+    /// Bytes that the call moved.
+    pub length: u64,
+    /// The calling thread's times at the call's return.
+    pub times: ThreadTimes,
+    /// [`RECEIVED`] or [`SENT`].
+    pub direction: u32,
+    /// Captured bytes from the front.
+    pub head_len: u32,
+    /// Captured bytes from the end.
+    pub tail_len: u32,
+    /// Zero.
+    pub padding: u32,
+}
+record!(SegmentEvent, 88);
+
+/// The process that used the socket closed it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct CloseEvent {
+    /// Kind is `KIND_CLOSE`.
+    pub header: EventHeader,
+    /// The socket's inode number.
+    pub socket: u64,
+}
+record!(CloseEvent, 32);
+
+/// The kernel side's state of a socket. User space writes only `verdict`, through a whole new entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SocketState {
+    /// Bytes moved so far, by direction.
+    pub offset: [u64; 2],
+    /// Bytes moved in `last_direction` since the direction last turned.
+    pub run_bytes: u64,
+    /// Process that last used the socket.
+    pub pid: u32,
+    /// `VERDICT_*`.
+    pub verdict: u16,
+    /// [`RECEIVED`] or [`SENT`].
+    pub last_direction: u16,
+}
+record!(SocketState, 32);
+
+/// Nothing is known yet: segments are sent, cut short.
+pub const VERDICT_UNKNOWN: u16 = 0;
+/// A decoder follows this socket.
+pub const VERDICT_DECODED: u16 = 1;
+/// No decoder knows it, or it is encrypted: nothing leaves the kernel.
+pub const VERDICT_IGNORED: u16 = 2;

@@ -1,0 +1,44 @@
+//! Records of the `syscalls` probe: one entry per process and syscall in a per-CPU map.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::record;
+
+/// Buckets of [`SyscallStats::histogram`]: bucket `i` counts calls of `2^(i+7)` ns up to twice that;
+/// the first also those below (256 ns), the last those above (69 s).
+pub const HISTOGRAM_BUCKETS: usize = 30;
+
+/// Key: a process and a syscall number.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct SyscallKey {
+    /// Process (kernel `tgid`).
+    pub pid: u32,
+    /// Syscall number of the host's architecture.
+    pub syscall: u32,
+}
+record!(SyscallKey, 8);
+
+/// Value, per CPU, since the maps were last switched.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SyscallStats {
+    /// Calls that returned.
+    pub calls: u64,
+    /// Calls that returned an error (-4095 to -1).
+    pub errors: u64,
+    /// Sum of their durations, ns.
+    pub total_ns: u64,
+    /// The longest, ns.
+    pub max_ns: u64,
+    /// Calls by duration, see [`HISTOGRAM_BUCKETS`].
+    pub histogram: [u32; HISTOGRAM_BUCKETS],
+}
+record!(SyscallStats, 32 + 4 * HISTOGRAM_BUCKETS);
+
+/// The histogram bucket of a duration in ns.
+#[inline(always)]
+pub fn histogram_bucket(duration_ns: u64) -> usize {
+    let log2 = 63 - (duration_ns | 128).leading_zeros() as usize;
+    if log2 - 7 < HISTOGRAM_BUCKETS { log2 - 7 } else { HISTOGRAM_BUCKETS - 1 }
+}
