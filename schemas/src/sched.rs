@@ -17,12 +17,12 @@ pub struct ProcessKey {
     pub start_ns: u64,
     /// Process (kernel `tgid`).
     pub pid: u32,
-    /// Zero.
-    pub padding: u32,
+    /// Which half of the map the entry belongs to: the kernel fills one while user space empties the other.
+    pub generation: u32,
 }
 record!(ProcessKey, 16);
 
-/// Value, per CPU, since the maps were last switched: all threads of the process together.
+/// Value, per CPU, of one generation: all threads of the process together.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessTimes {

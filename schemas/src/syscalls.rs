@@ -15,11 +15,13 @@ pub struct SyscallKey {
     /// Process (kernel `tgid`).
     pub pid: u32,
     /// Syscall number of the host's architecture.
-    pub syscall: u32,
+    pub syscall: u16,
+    /// See [`crate::sched::ProcessKey::generation`].
+    pub generation: u16,
 }
 record!(SyscallKey, 8);
 
-/// Value, per CPU, since the maps were last switched.
+/// Value, per CPU, of one generation.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SyscallStats {

@@ -13,23 +13,19 @@ use arrow::{
 /// A kind of column.
 pub trait Column {
     /// A row's value.
-    type Value;
+    type Value: 'static;
     /// Whether it may be null.
     const NULLABLE: bool = false;
     /// Arrow's type.
     fn data_type() -> DataType;
     /// Values in their order.
-    fn array<'a>(values: impl ExactSizeIterator<Item = &'a Self::Value>) -> ArrayRef
-    where
-        Self::Value: 'a;
+    fn array<'a>(values: impl ExactSizeIterator<Item = &'a Self::Value>) -> ArrayRef;
 }
 
 /// A kind whose values may be missing.
 pub trait Optional: Column {
     /// Values in their order.
-    fn optional_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self::Value>>) -> ArrayRef
-    where
-        Self::Value: 'a;
+    fn optional_array<'a>(values: impl ExactSizeIterator<Item = Option<&'a Self::Value>>) -> ArrayRef;
 }
 
 /// May be null.
@@ -41,10 +37,7 @@ impl<T: Optional> Column for Opt<T> {
     fn data_type() -> DataType {
         T::data_type()
     }
-    fn array<'a>(values: impl ExactSizeIterator<Item = &'a Self::Value>) -> ArrayRef
-    where
-        Self::Value: 'a,
-    {
+    fn array<'a>(values: impl ExactSizeIterator<Item = &'a Self::Value>) -> ArrayRef {
         T::optional_array(values.map(Option::as_ref))
     }
 }
