@@ -24,9 +24,11 @@ mod error;
 mod message;
 mod retry;
 mod secret;
+mod settings;
 
 pub use client::{AuthTest, Identity, PostMessage, Posted, Slack};
 pub use error::{ApiError, Error};
 pub use message::{Attachment, Block, Color, Markup, Message, Text, escape};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
+pub use settings::Settings;
