@@ -1,1 +1,98 @@
-fn main() {}
+//! Sets up, builds, runs, tests and measures hitscope: `cargo xtask <verb>`.
+//!
+//! Each verb does the set-up it needs, says what it does and why, and skips what is there.
+
+mod apt;
+mod build;
+mod probes;
+mod process;
+mod setup;
+mod stamp;
+mod web;
+mod workspace;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use crate::process::{as_root, say};
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Sets up, builds, runs, tests and measures hitscope")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install all that building and testing need; the other verbs imply their part of it
+    Setup,
+    /// Compile the kernel programs
+    Probes,
+    /// Build the web page
+    Web,
+    /// Build the release binary: target/release/hitscope
+    Build,
+    /// Build, and start `hitscope run` as root: `cargo xtask run -- --listen 127.0.0.1:7460`
+    Run {
+        /// Arguments for `hitscope run`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+    /// Remove what builds left: in the clone, and the caches outside it
+    Clean {
+        /// Keep the caches, which take long to fill
+        #[arg(long)]
+        keep_cache: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match Workspace::find().and_then(|workspace| carry_out(&workspace, Cli::parse().verb)) {
+        Ok(code) => code,
+        Err(error) => {
+            say!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Setup => {
+            let toolchain = probes::setup(workspace)?;
+            setup::node(workspace)?;
+            setup::tests(workspace)?;
+            say!("all there: probes by {}, caches in {}", toolchain.version(), workspace.cache.display());
+        }
+        Verb::Probes => println!("{}", probes::build(workspace)?.display()),
+        Verb::Web => println!("{}", web::build(workspace)?.display()),
+        Verb::Build => println!("{}", build::build(workspace)?.display()),
+        Verb::Run { arguments } => {
+            let binary = build::build(workspace)?;
+            let mut command = as_root(binary)?;
+            command.arg("run").args(arguments);
+            say!("{}", process::describe(&command));
+            return Err(command.exec()).context("starting hitscope");
+        }
+        Verb::Clean { keep_cache } => clean(workspace, keep_cache)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn clean(workspace: &Workspace, keep_cache: bool) -> Result<()> {
+    let mut folders = vec![workspace.web_dist(), workspace.web().join("node_modules"), workspace.root.join("target")];
+    if !keep_cache {
+        folders.push(workspace.cache.clone());
+    }
+    for folder in folders.into_iter().filter(|folder| folder.exists()) {
+        say!("remove {}", folder.display());
+        fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    }
+    Ok(())
+}

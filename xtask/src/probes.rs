@@ -1,0 +1,194 @@
+//! Builds the kernel programs.
+//!
+//! They need a rustc with its library's sources and the same LLVM as the linker's: rustup's nightly with rust-src, or
+//! the newer rustc that Debian 12 keeps for building browsers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail};
+
+use crate::apt::{self, Package, Shown};
+use crate::process::{find_program, run, say, version};
+use crate::setup;
+use crate::stamp::{self, Inputs};
+use crate::workspace::Workspace;
+
+const LINKER_VERSION: &str = "0.13.0";
+const LLVM_MAJOR: u32 = 22;
+const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+/// The compiler of the probes.
+pub enum Toolchain {
+    /// `cargo +nightly`, with rust-src.
+    RustupNightly { version: String },
+    /// Debian's rustc-web, which our cargo drives.
+    Debian { version: String },
+}
+
+impl Toolchain {
+    /// What is there; rustup's nightly first.
+    pub fn detect() -> Option<Self> {
+        rustup_nightly().or_else(debian)
+    }
+
+    pub fn version(&self) -> &str {
+        match self {
+            Self::RustupNightly { version } | Self::Debian { version } => version,
+        }
+    }
+
+    /// Cargo with this compiler, for the probes' crate.
+    pub fn cargo(&self, workspace: &Workspace) -> Command {
+        // Rustup's cargo sets these for what it starts; the probes have another compiler.
+        let mut command = Command::new("cargo");
+        for name in ["RUSTC", "RUSTDOC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
+            command.env_remove(name);
+        }
+        match self {
+            Self::RustupNightly { .. } => {
+                command.env("RUSTUP_TOOLCHAIN", "nightly");
+            }
+            Self::Debian { .. } => {
+                command.env("RUSTC", "/usr/bin/rustc").env("RUSTDOC", "/usr/bin/rustdoc").env("RUSTC_BOOTSTRAP", "1");
+            }
+        }
+        command
+            .current_dir(workspace.root.join("probe-ebpf"))
+            .env("CARGO_TARGET_DIR", workspace.probes_target())
+            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(workspace))
+            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags());
+        command
+    }
+}
+
+/// `cargo <verb>` for the BPF target.
+pub const TARGET: [&str; 5] = ["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--release", "--locked"];
+
+fn flags() -> String {
+    format!("--cfg=bpf_target_arch=\"{}\" -Clink-arg=--btf", env::consts::ARCH)
+}
+
+fn linker(workspace: &Workspace) -> PathBuf {
+    workspace.tools().join("bin/bpf-linker")
+}
+
+fn rustup_nightly() -> Option<Toolchain> {
+    find_program("rustup")?;
+    // Asked of the files, not of rustup, which takes long and may want to download.
+    let home = env::var_os("RUSTUP_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".rustup")))?;
+    let sysroot = home.join("toolchains").join(format!("nightly-{}-unknown-linux-gnu", env::consts::ARCH));
+    has_source(&sysroot).then_some(())?;
+    let version = rustc_version(&sysroot.join("bin/rustc"))?;
+    Some(Toolchain::RustupNightly { version })
+}
+
+fn debian() -> Option<Toolchain> {
+    has_source(Path::new("/usr")).then_some(())?;
+    let version = rustc_version(Path::new("/usr/bin/rustc"))?;
+    Some(Toolchain::Debian { version })
+}
+
+fn has_source(sysroot: &Path) -> bool {
+    sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
+}
+
+/// The compiler's version when the linker's LLVM can read what it writes.
+fn rustc_version(rustc: &Path) -> Option<String> {
+    let output = Command::new(rustc).arg("-vV").output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let llvm: u32 =
+        text.lines().find_map(|line| line.strip_prefix("LLVM version: "))?.split('.').next()?.parse().ok()?;
+    (llvm <= LLVM_MAJOR).then(|| text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Makes sure that compiler and linker of the probes are there.
+pub fn setup(workspace: &Workspace) -> Result<Toolchain> {
+    setup::compiler()?;
+    let toolchain = match Toolchain::detect() {
+        Some(toolchain) => toolchain,
+        None => {
+            say!("no rustup nightly with rust-src for LLVM {LLVM_MAJOR}: taking Debian's rustc-web for the probes");
+            apt::install(&[
+                Package { name: "rustc-web", shown_by: Shown::File("/usr/bin/rustc"), why: "compiles the probes" },
+                Package {
+                    name: "rust-web-src",
+                    shown_by: Shown::File("/usr/lib/rustlib/src/rust/library/core/Cargo.toml"),
+                    why: "the probes' own core library",
+                },
+            ])?;
+            Toolchain::detect()
+                .context("Debian's rustc-web is installed, but is not a rustc with LLVM 22 and sources")?
+        }
+    };
+    install_linker(workspace)?;
+    Ok(toolchain)
+}
+
+fn install_linker(workspace: &Workspace) -> Result<()> {
+    let root = workspace.tools();
+    let stamp = root.join("bpf-linker.stamp");
+    let inputs = Inputs::new().value(LINKER_VERSION).value(LLVM_MAJOR);
+    if inputs.is_done(&stamp) && linker(workspace).exists() {
+        return Ok(());
+    }
+    apt::install(&[
+        Package {
+            name: "llvm-22-dev",
+            shown_by: Shown::File("/usr/lib/llvm-22/include/llvm-c/Core.h"),
+            why: "bpf-linker is made of it",
+        },
+        Package { name: "zlib1g-dev", shown_by: Shown::File("/usr/include/zlib.h"), why: "bpf-linker, by LLVM" },
+        Package { name: "libzstd-dev", shown_by: Shown::File("/usr/include/zstd.h"), why: "bpf-linker, by LLVM" },
+    ])?;
+    if !linker_runs(workspace) {
+        say!("install bpf-linker {LINKER_VERSION} from crates.io into {} (links the probes)", root.display());
+        run(Command::new("cargo")
+            .args(["install", "--locked", "--no-default-features", "--features", "llvm-22", "--force", "--root"])
+            .arg(&root)
+            .arg(format!("bpf-linker@={LINKER_VERSION}"))
+            // Not in the clone, whose configuration is not meant for it.
+            .current_dir(&workspace.cache)
+            .env("CARGO_TARGET_DIR", workspace.cache.join("tools-target"))
+            .env("LLVM_PREFIX", LLVM_PREFIX)
+            .env("LLVM_SYS_221_PREFIX", LLVM_PREFIX))?;
+        if !linker_runs(workspace) {
+            bail!("{} does not run", linker(workspace).display());
+        }
+        // Nothing else is built there.
+        let _ = fs::remove_dir_all(workspace.cache.join("tools-target"));
+    }
+    inputs.mark_done(&stamp)
+}
+
+fn linker_runs(workspace: &Workspace) -> bool {
+    version(linker(workspace), &["--version"]).is_some_and(|text| text.ends_with(LINKER_VERSION))
+}
+
+/// Everything the compiled probes depend on.
+fn inputs(workspace: &Workspace, toolchain: &Toolchain) -> Result<Inputs> {
+    Inputs::new()
+        .value((toolchain.version(), flags(), LINKER_VERSION, TARGET))
+        .path(&workspace.root.join("probe-ebpf"))?
+        .path(&workspace.root.join("schemas"))
+}
+
+/// Compiles the probes when they changed.
+pub fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let toolchain = setup(workspace)?;
+    let object = workspace.probes_object();
+    let stamp = object.with_extension("stamp");
+    let inputs = inputs(workspace, &toolchain)?;
+    if inputs.is_done(&stamp) && object.exists() {
+        return Ok(object);
+    }
+    say!("build the probes ({})", toolchain.version());
+    run(toolchain.cargo(workspace).arg("build").args(TARGET))?;
+    let built = workspace.probes_target().join("bpfel-unknown-none/release/hitscope-probes");
+    stamp::copy_if_changed(&built, &object)?;
+    inputs.mark_done(&stamp)?;
+    Ok(object)
+}
