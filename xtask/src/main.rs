@@ -4,16 +4,20 @@
 
 mod apt;
 mod build;
+mod fuzz;
 mod probes;
 mod process;
 mod setup;
 mod stamp;
+mod tally;
+mod test;
 mod web;
 mod workspace;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
@@ -43,6 +47,19 @@ enum Verb {
         /// Arguments for `hitscope run`
         #[arg(last = true)]
         arguments: Vec<String>,
+    },
+    /// Every check and test; the last line is the sum
+    Test {
+        /// Only tests whose name contains this, and no other checks
+        filter: Option<String>,
+    },
+    /// Write docs/tables.md anew from the schemas
+    Docs,
+    /// Fuzz the decoders
+    Fuzz {
+        /// In all
+        #[arg(default_value_t = 60)]
+        seconds: u64,
     },
     /// Remove what builds left: in the clone, and the caches outside it
     Clean {
@@ -80,9 +97,20 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
             say!("{}", process::describe(&command));
             return Err(command.exec()).context("starting hitscope");
         }
+        Verb::Test { filter } => return Ok(exit_code(test::run_all(workspace, filter.as_deref())?)),
+        Verb::Docs => {
+            setup::compiler()?;
+            let mut command = build::cargo(workspace, "test");
+            process::run(command.args(["--quiet", "--test", "reference"]).env("HITSCOPE_WRITE_DOCS", "1"))?;
+        }
+        Verb::Fuzz { seconds } => return Ok(exit_code(fuzz::run_all(workspace, Duration::from_secs(seconds)))),
         Verb::Clean { keep_cache } => clean(workspace, keep_cache)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn clean(workspace: &Workspace, keep_cache: bool) -> Result<()> {

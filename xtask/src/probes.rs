@@ -67,7 +67,12 @@ impl Toolchain {
 pub const TARGET: [&str; 5] = ["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--release", "--locked"];
 
 fn flags() -> String {
-    format!("--cfg=bpf_target_arch=\"{}\" -Clink-arg=--btf", env::consts::ARCH)
+    format!("{} -Clink-arg=--btf", host_flags())
+}
+
+/// Flags for looking at the probes with a host compiler.
+pub fn host_flags() -> String {
+    format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH)
 }
 
 fn linker(workspace: &Workspace) -> PathBuf {

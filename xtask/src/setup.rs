@@ -2,6 +2,7 @@
 //!
 //! Every function here is cheap when nothing is missing, so each verb calls those it needs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
@@ -80,10 +81,14 @@ pub fn parse_version(text: &str) -> Option<(u32, u32)> {
 
 /// A command that finds `folders` before everything else.
 pub fn with_path(mut command: Command, folders: &[PathBuf]) -> Result<Command> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let all = folders.iter().cloned().chain(env::split_paths(&path));
-    command.env("PATH", env::join_paths(all).context("PATH")?);
+    command.env("PATH", path(folders)?);
     Ok(command)
+}
+
+/// The PATH with `folders` first.
+pub fn path(folders: &[PathBuf]) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(folders.iter().cloned().chain(env::split_paths(&path))).context("PATH")
 }
 
 /// Servers, browser and Python environment of the tests and benchmarks.

@@ -1,8 +1,8 @@
 //! Builds the page that the server embeds.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context, Result};
 
@@ -42,9 +42,4 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     fs::metadata(dist.join("index.html")).context("the web page's build left no dist/index.html")?;
     inputs.mark_done(&stamp)?;
     Ok(dist)
-}
-
-/// The browser of the tests.
-pub fn chromium() -> Option<PathBuf> {
-    env::var_os("HITSCOPE_CHROMIUM").map(PathBuf::from).or_else(|| crate::process::find_program("chromium"))
 }

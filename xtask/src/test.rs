@@ -1,0 +1,232 @@
+//! `cargo xtask test`: every check and test, the quick ones first.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process::{as_root, can_be_root, find_program, read, run, version};
+use crate::tally::Tally;
+use crate::workspace::Workspace;
+use crate::{build, fuzz, probes, setup, web};
+
+/// The crate whose tests load probes and start servers, as root.
+const LIVE: &str = "tests";
+
+const QUICK: Duration = Duration::from_secs(5 * 60);
+const LONG: Duration = Duration::from_secs(20 * 60);
+
+/// Runs everything, or with a filter only the tests whose name contains it. False when something failed.
+pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> Result<bool> {
+    let mut tally = Tally::default();
+    if filter.is_none() {
+        checks(workspace, &mut tally);
+    }
+    web_tests(workspace, filter, &mut tally)?;
+    if tally.check("build", || build::build(workspace).map(drop)) {
+        if filter.is_none() {
+            clippy(workspace, &mut tally);
+        }
+        setup::tests(workspace)?;
+        rust_tests(workspace, filter, &mut tally)?;
+        browser_tests(workspace, filter, &mut tally)?;
+    }
+    if filter.is_none() {
+        fuzz::run_in(workspace, Duration::from_secs(60), &mut tally);
+    }
+    Ok(tally.finish())
+}
+
+fn checks(workspace: &Workspace, tally: &mut Tally) {
+    if version("cargo", &["fmt", "--version"]).is_none() {
+        return tally.skip("format", "this Rust has no rustfmt");
+    }
+    for (name, folder) in
+        [("format", ""), ("format of the probes", "probe-ebpf"), ("format of the fuzz targets", "tests/fuzz")]
+    {
+        let folder = workspace.root.join(folder);
+        if folder.join("Cargo.toml").exists() {
+            tally.check(name, || run(Command::new("cargo").args(["fmt", "--all", "--check"]).current_dir(folder)));
+        }
+    }
+}
+
+fn web_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    if filter.is_none() {
+        tally.check("types of the web page", || run(web::npm(workspace, "web")?.args(["run", "--silent", "check"])));
+    }
+    let mut command = web::npm(workspace, "web")?;
+    command.args(["run", "--silent", "test"]);
+    if let Some(filter) = filter {
+        command.args(["--", &format!("--test-name-pattern={filter}")]);
+    }
+    tally.runner("unit tests of the web page", QUICK, &mut command);
+    Ok(())
+}
+
+/// The lints of the workspace and, as far as a host compiler can read them, of the probes.
+fn clippy(workspace: &Workspace, tally: &mut Tally) {
+    if version("cargo", &["clippy", "--version"]).is_none() {
+        return tally.skip("lints", "this Rust has no clippy");
+    }
+    tally.check("lints", || run(build::cargo(workspace, "clippy").args(["--all-targets", "--", "-D", "warnings"])));
+    tally.check("lints of the probes", || {
+        run(Command::new("cargo")
+            .args(["clippy", "--release", "--locked", "--", "-D", "warnings"])
+            .current_dir(workspace.root.join("probe-ebpf"))
+            .env("CARGO_TARGET_DIR", workspace.probes_target())
+            .env("RUSTFLAGS", probes::host_flags()))
+    });
+}
+
+/// A compiled test runner.
+#[derive(Debug, PartialEq)]
+struct Runner {
+    /// Folder of its crate, where cargo would start it.
+    package: PathBuf,
+    target: String,
+    executable: PathBuf,
+}
+
+fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let mut listing = String::new();
+    let built = tally.check("build of the tests", || {
+        listing = read(build::cargo(workspace, "test").args(["--no-run", "--message-format=json-render-diagnostics"]))?;
+        Ok(())
+    });
+    if !built {
+        return Ok(());
+    }
+    let live = workspace.root.join(LIVE);
+    let (live, unit): (Vec<Runner>, Vec<Runner>) =
+        runners(&listing)?.into_iter().partition(|runner| runner.package == live && runner.target != "hitscope_tests");
+    for runner in unit {
+        let mut command = Command::new(&runner.executable);
+        command.current_dir(&runner.package).env("CARGO_MANIFEST_DIR", &runner.package).args(filter);
+        command.envs(environment(workspace));
+        run_rust(workspace, &name(workspace, &runner), &mut command, tally);
+    }
+    if filter.is_none() {
+        tally.runner("examples in docs", LONG, build::cargo(workspace, "test").args(["--doc", "--quiet"]));
+    }
+    for runner in live {
+        let name = name(workspace, &runner);
+        if !can_be_root() {
+            tally.skip(&name, "must be root to load probes, and sudo asks for a password");
+            continue;
+        }
+        // By `env`, since sudo drops variables. One at a time: they watch the whole host.
+        let mut command = as_root("env")?;
+        command.arg(format!("CARGO_MANIFEST_DIR={}", runner.package.display()));
+        command.args(environment(workspace).map(|(key, value)| format!("{key}={}", value.display())));
+        command.arg(&runner.executable).arg("--test-threads=1").args(filter).current_dir(&runner.package);
+        run_rust(workspace, &name, &mut command, tally);
+    }
+    Ok(())
+}
+
+/// What tests may ask for.
+fn environment(workspace: &Workspace) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    [
+        ("HITSCOPE_BINARY", workspace.binary()),
+        ("HITSCOPE_PROBES", workspace.probes_object()),
+        ("HITSCOPE_PYTHON", workspace.venv().join("bin/python")),
+        // A test that finds it cannot run here appends a line with its name and the reason.
+        ("HITSCOPE_SKIPS", workspace.root.join("target/skips")),
+    ]
+    .into_iter()
+}
+
+fn run_rust(workspace: &Workspace, name: &str, command: &mut Command, tally: &mut Tally) {
+    let skips = workspace.root.join("target/skips");
+    let _ = fs::remove_file(&skips);
+    tally.runner(name, LONG, command);
+    for line in fs::read_to_string(&skips).unwrap_or_default().lines() {
+        tally.passed_was_skipped(line);
+    }
+}
+
+fn name(workspace: &Workspace, runner: &Runner) -> String {
+    let package = runner.package.strip_prefix(&workspace.root).unwrap_or(&runner.package);
+    format!("{} ({})", package.display(), runner.target)
+}
+
+/// The test executables that cargo's JSON messages name.
+fn runners(listing: &str) -> Result<Vec<Runner>> {
+    let mut runners = Vec::new();
+    for line in listing.lines().filter(|line| line.starts_with('{')) {
+        let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
+        let executable = message["executable"].as_str();
+        if let (Some(executable), Some(true)) = (executable, message["profile"]["test"].as_bool()) {
+            let manifest = Path::new(message["manifest_path"].as_str().context("a message without manifest_path")?);
+            runners.push(Runner {
+                package: manifest.parent().context("a manifest lies in a folder")?.to_owned(),
+                target: message["target"]["name"].as_str().unwrap_or_default().to_owned(),
+                executable: executable.into(),
+            });
+        }
+    }
+    if runners.is_empty() {
+        bail!("cargo named no test executables");
+    }
+    runners.sort_by(|a, b| (&a.package, &a.target).cmp(&(&b.package, &b.target)));
+    Ok(runners)
+}
+
+/// Tests in a real browser: `tests/browser/*.test.*`, by node's runner.
+fn browser_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    const NAME: &str = "browser tests";
+    let folder = workspace.root.join("tests/browser");
+    let Some(chromium) = find_program("chromium") else {
+        tally.skip(NAME, "no chromium");
+        return Ok(());
+    };
+    if !can_be_root() {
+        tally.skip(NAME, "must be root to load probes, and sudo asks for a password");
+        return Ok(());
+    }
+    let path = setup::node(workspace)?;
+    if folder.join("package.json").exists() {
+        web::npm(workspace, "tests/browser")?;
+    }
+    let mut command = as_root("env")?;
+    command.arg(format!("PATH={}", setup::path(&path)?.to_string_lossy()));
+    command.arg(format!("HITSCOPE_CHROMIUM={}", chromium.display()));
+    command.args(environment(workspace).map(|(key, value)| format!("{key}={}", value.display())));
+    command.args(["node", "--test", "--test-concurrency=1"]);
+    command.args(filter.map(|filter| format!("--test-name-pattern={filter}")));
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .with_context(|| format!("reading {}", folder.display()))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(".test")))
+        .collect();
+    files.sort();
+    tally.runner(NAME, LONG, command.args(files).current_dir(folder));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_executables_are_found_in_cargos_messages() {
+        let listing = concat!(
+            "text that a build script printed\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/a/Cargo.toml","target":{"name":"a"},"#,
+            r#""profile":{"test":true},"executable":"/t/a-1"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"name":"b"},"#,
+            r#""profile":{"test":false},"executable":"/t/b"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        let expected = Runner { package: "/w/a".into(), target: "a".into(), executable: "/t/a-1".into() };
+        assert_eq!(runners(listing).unwrap(), [expected]);
+        assert!(runners("{}").is_err());
+    }
+}
