@@ -1,0 +1,62 @@
+/** Alert rules and their recent changes, for the status page. */
+
+import type { Alerts, AlertRule } from '../api.ts';
+import { moment } from '../api.ts';
+import { h } from '../dom.ts';
+import { prose } from '../empty.ts';
+import { short } from '../format.ts';
+import { ago, local } from '../time.ts';
+
+/** A state with its sign, so that it does not hang on colour alone. */
+function badge(state: string): HTMLElement {
+  const kinds: Record<string, [string, string]> = {
+    firing: ['bad', '▲ firing'],
+    pending: ['warn', '△ pending'],
+    resolved: ['good', '✓ resolved'],
+  };
+  const [kind, words] = kinds[state] ?? ['good', '✓ quiet'];
+  return h('span', { class: `state ${kind}` }, words);
+}
+
+function ruleRow(rule: AlertRule): HTMLElement {
+  return h(
+    'tr',
+    {},
+    h('td', {}, h('b', {}, rule.name)),
+    h('td', {}, rule.error ? h('span', { class: 'state bad' }, '✕ broken') : badge(rule.state)),
+    h('td', {}, rule.severity),
+    h('td', { class: 'nowrap' }, `every ${rule.interval}, held ${rule.hold}`),
+    h('td', { class: 'mono grow' }, h('span', { class: 'clip', title: rule.sql }, rule.error ?? rule.sql)),
+  );
+}
+
+export function alertsSection(alerts: Alerts): HTMLElement {
+  const { rules, changes } = alerts;
+  const head = (...names: string[]): HTMLElement => h('thead', {}, h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name))));
+  const ruleTable =
+    rules.length === 0
+      ? h('p', { class: 'panel-message' }, prose('No rules are configured. A rule is SQL in `hitscope.toml`, under `[[rules]]`; it fires when its query gives rows.'))
+      : h('div', { class: 'table-box plain' }, h('table', { 'aria-label': 'Alert rules' }, head('Rule', 'State', 'Severity', 'Checked', 'Query'), h('tbody', {}, ...rules.map(ruleRow))));
+  const rows = changes.map((change) => {
+    const time = moment(change.time);
+    return h(
+      'tr',
+      {},
+      h('td', { class: 'mono nowrap', title: change.time }, local(time), h('span', { class: 'muted' }, ` ${ago(time)}`)),
+      h('td', {}, change.rule),
+      h('td', {}, badge(change.state)),
+      h('td', { class: 'number' }, change.value === null ? '' : short(change.value)),
+      h('td', { class: 'grow' }, h('span', { class: 'clip', title: change.message }, change.message)),
+      h('td', { class: change.delivery === 'sent' || change.delivery === 'none' ? 'muted' : 'bad' }, change.delivery === 'none' ? 'not sent' : change.delivery),
+    );
+  });
+  return h(
+    'section',
+    { class: 'panel' },
+    h('header', { class: 'panel-head' }, h('h2', {}, 'Alerts'), h('span', { class: 'muted' }, rules.length === 0 ? '' : `${rules.filter((rule) => rule.state === 'firing').length} of ${rules.length} firing`)),
+    ruleTable,
+    rows.length === 0
+      ? h('p', { class: 'panel-message' }, rules.length === 0 ? '' : 'No rule has changed its state yet.')
+      : h('div', { class: 'table-box plain' }, h('table', { 'aria-label': 'Recent changes of alerts' }, head('When', 'Rule', 'State', 'Value', 'Message', 'Slack'), h('tbody', {}, ...rows))),
+  );
+}

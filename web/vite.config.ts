@@ -1,0 +1,7 @@
+import { defineConfig } from 'vite';
+
+export default defineConfig({
+  // The server sends `Content-Security-Policy: default-src 'self'`: nothing is inlined.
+  build: { target: 'es2022', assetsInlineLimit: 0, modulePreload: { polyfill: false }, chunkSizeWarningLimit: 300 },
+  server: { proxy: { '/api': process.env['HITSCOPE_URL'] ?? 'http://127.0.0.1:7460' } },
+});
