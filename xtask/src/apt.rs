@@ -68,7 +68,8 @@ fn apt() -> Result<Command> {
     // Through `env`, since sudo drops variables.
     let mut command = as_root("env")?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3"]);
-    command.stdin(Stdio::null());
+    // It prints a line per package even when quiet; what matters goes to stderr.
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     Ok(command)
 }
 

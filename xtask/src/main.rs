@@ -3,6 +3,7 @@
 //! Each verb does the set-up it needs, says what it does and why, and skips what is there.
 
 mod apt;
+mod bench;
 mod build;
 mod fuzz;
 mod probes;
@@ -53,6 +54,8 @@ enum Verb {
         /// Only tests whose name contains this, and no other checks
         filter: Option<String>,
     },
+    /// Measure; prints a table for docs/measurements.md
+    Bench(bench::Bench),
     /// Write docs/tables.md anew from the schemas
     Docs,
     /// Fuzz the decoders
@@ -98,6 +101,7 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
             return Err(command.exec()).context("starting hitscope");
         }
         Verb::Test { filter } => return Ok(exit_code(test::run_all(workspace, filter.as_deref())?)),
+        Verb::Bench(bench) => bench::run(workspace, bench)?,
         Verb::Docs => {
             setup::compiler()?;
             let mut command = build::cargo(workspace, "test");

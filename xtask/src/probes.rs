@@ -151,12 +151,13 @@ fn install_linker(workspace: &Workspace) -> Result<()> {
     ])?;
     if !linker_runs(workspace) {
         say!("install bpf-linker {LINKER_VERSION} from crates.io into {} (links the probes)", root.display());
+        fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
         run(Command::new("cargo")
             .args(["install", "--locked", "--no-default-features", "--features", "llvm-22", "--force", "--root"])
             .arg(&root)
             .arg(format!("bpf-linker@={LINKER_VERSION}"))
             // Not in the clone, whose configuration is not meant for it.
-            .current_dir(&workspace.cache)
+            .current_dir(&root)
             .env("CARGO_TARGET_DIR", workspace.cache.join("tools-target"))
             .env("LLVM_PREFIX", LLVM_PREFIX)
             .env("LLVM_SYS_221_PREFIX", LLVM_PREFIX))?;
