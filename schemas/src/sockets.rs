@@ -90,7 +90,7 @@ pub struct CloseEvent {
 }
 record!(CloseEvent, 32);
 
-/// The kernel side's state of a socket. User space writes only `verdict`, through a whole new entry.
+/// The kernel side's state of a socket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SocketState {

@@ -5,12 +5,12 @@ use bytemuck::{Pod, Zeroable};
 use crate::record;
 
 /// Buckets of [`SyscallStats::histogram`]: bucket `i` counts calls of `2^(i+7)` ns up to twice that;
-/// the first also those below (256 ns), the last those above (69 s).
-pub const HISTOGRAM_BUCKETS: usize = 30;
+/// the first also those below, the last those above (275 s). A power of two, so that a mask bounds the index.
+pub const HISTOGRAM_BUCKETS: usize = 32;
 
 /// Key: a process and a syscall number.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct SyscallKey {
     /// Process (kernel `tgid`).
     pub pid: u32,
@@ -42,5 +42,5 @@ record!(SyscallStats, 32 + 4 * HISTOGRAM_BUCKETS);
 #[inline(always)]
 pub fn histogram_bucket(duration_ns: u64) -> usize {
     let log2 = 63 - (duration_ns | 128).leading_zeros() as usize;
-    if log2 - 7 < HISTOGRAM_BUCKETS { log2 - 7 } else { HISTOGRAM_BUCKETS - 1 }
+    (log2 - 7).min(HISTOGRAM_BUCKETS - 1)
 }

@@ -1,0 +1,275 @@
+//! `sched`: each process's time on CPUs and waiting for them, exact to the switch, and the start and end of programs.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf},
+    macros::{btf_tracepoint, map, perf_event},
+    maps::{PerCpuArray, PerCpuHashMap},
+    programs::{BtfTracePointContext, PerfEventContext},
+};
+use hitscope_schemas::{
+    event::{KIND_EXEC, KIND_EXIT, lost},
+    offsets::ABSENT,
+    sched::{ARGUMENTS_LEN, COMM_LEN, ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
+};
+
+use super::generation;
+use crate::{
+    kernel::{Address, process_start_ns, read, read_or_zero},
+    lost::count,
+    ring,
+    ring::argument,
+    thread::{self, Thread},
+};
+
+#[map]
+static PROCESSES: PerCpuHashMap<ProcessKey, ProcessTimes> = PerCpuHashMap::with_max_entries(16384, 0);
+
+/// Records too large for the stack are made here.
+#[map]
+static EXEC: PerCpuArray<ExecEvent> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper takes no arguments.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Ids of a task's thread and process.
+#[inline(always)]
+fn ids(task: Address) -> (u32, u32) {
+    (read(task, offset!(task_pid)).unwrap_or(0), read(task, offset!(task_tgid)).unwrap_or(0))
+}
+
+/// A thread leaves the CPU and another gets it.
+#[btf_tracepoint(function = "sched_switch")]
+pub fn sched_switch(context: BtfTracePointContext) -> i32 {
+    let now = now();
+    let preempted = argument(&context, 0) & 0xff != 0;
+    let (previous, next) = (argument(&context, 1), argument(&context, 2));
+    let thread_id: u32 = read(previous, offset!(task_pid)).unwrap_or(0);
+    if thread_id != 0 {
+        if let Some(thread) = thread::get(thread_id) {
+            let running = preempted || read::<u32>(previous, offset!(task_state)).unwrap_or(0) == 0;
+            let times = account(thread, now);
+            thread.on_cpu_since = 0;
+            if running {
+                thread.runnable_since = now;
+            }
+            if let Some(times) = times {
+                times.voluntary_switches += u64::from(!running);
+                times.involuntary_switches += u64::from(running);
+            }
+            if thread.exited != 0 {
+                thread::remove(thread_id);
+            }
+        }
+    }
+    let (thread_id, pid) = ids(next);
+    if thread_id != 0 {
+        if let Some(thread) = thread::get_or_insert(thread_id, pid, || next) {
+            thread.on_cpu_since = now;
+            if thread.runnable_since != 0 {
+                let waited = now - thread.runnable_since;
+                thread.runnable_since = 0;
+                thread.runqueue_ns += waited;
+                thread.runqueue_due_ns += waited;
+            }
+        }
+    }
+    0
+}
+
+/// Gives a thread's process the time since the thread was last accounted.
+#[inline(always)]
+fn account(thread: &mut Thread, now: u64) -> Option<&'static mut ProcessTimes> {
+    if thread.on_cpu_since == 0 {
+        return None;
+    }
+    let ran = now - thread.on_cpu_since;
+    thread.on_cpu_since = now;
+    thread.cpu_ns += ran;
+    let key = ProcessKey { generation: generation(), ..thread.process };
+    let times = process_times(&key)?;
+    times.cpu_ns += ran;
+    times.runqueue_ns += thread.runqueue_due_ns;
+    thread.runqueue_due_ns = 0;
+    Some(times)
+}
+
+#[inline(always)]
+fn process_times(key: &ProcessKey) -> Option<&'static mut ProcessTimes> {
+    let times = match PROCESSES.get_ptr_mut(key) {
+        Some(times) => times,
+        None => {
+            if PROCESSES.insert(key, ProcessTimes::default(), 0).is_err() {
+                count(lost::PROCESS_MAP_FULL);
+                return None;
+            }
+            PROCESSES.get_ptr_mut(key)?
+        }
+    };
+    // SAFETY: the pointer is this CPU's value; the scheduler's programs run with interrupts off.
+    Some(unsafe { &mut *times })
+}
+
+/// A thread can run again.
+#[btf_tracepoint(function = "sched_wakeup")]
+pub fn sched_wakeup(context: BtfTracePointContext) -> i32 {
+    wakeup(argument(&context, 0))
+}
+
+/// A new thread can run.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+pub fn sched_wakeup_new(context: BtfTracePointContext) -> i32 {
+    wakeup(argument(&context, 0))
+}
+
+#[inline(always)]
+fn wakeup(task: Address) -> i32 {
+    let (thread_id, pid) = ids(task);
+    if let Some(thread) = thread::get_or_insert(thread_id, pid, || task) {
+        if thread.on_cpu_since == 0 && thread.runnable_since == 0 {
+            thread.runnable_since = now();
+        }
+    }
+    0
+}
+
+/// From a timer on each CPU: a thread that never leaves its CPU is accounted too.
+#[perf_event]
+pub fn sched_tick(_context: PerfEventContext) -> i32 {
+    let thread_id = bpf_get_current_pid_tgid() as u32;
+    if thread_id != 0 {
+        if let Some(thread) = thread::get(thread_id) {
+            account(thread, now());
+        }
+    }
+    0
+}
+
+/// A process replaced its program.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
+    let task = argument(&context, 0);
+    let old_thread_id = argument(&context, 1) as u32;
+    let Some(event) = EXEC.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's element, and exec is not preempted here by another exec.
+    let event = unsafe { &mut *event };
+    event.header = ring::header(KIND_EXEC, size_of::<ExecEvent>());
+    if old_thread_id != event.header.thread_id {
+        // Another thread than the first did the exec, and took the first one's id.
+        thread::remove(old_thread_id);
+    }
+    event.start_ns = process_start_ns(task);
+    event.parent_pid = parent_pid(task);
+    event.user_id = user_id(task);
+    event.padding = 0;
+    comm(task, &mut event.comm);
+    let (start, end) = match read::<Address>(task, offset!(task_mm)) {
+        Some(mm) => (read_or_zero(mm, offset!(mm_arg_start)), read_or_zero(mm, offset!(mm_arg_end))),
+        None => (0, 0),
+    };
+    let mut length = end.saturating_sub(start);
+    if length > ARGUMENTS_LEN as u64 {
+        length = ARGUMENTS_LEN as u64;
+    }
+    // Whole pages may be missing behind a short argument list, so exactly `length` bytes are asked for.
+    let read = unsafe {
+        aya_ebpf::helpers::generated::bpf_probe_read_user(
+            event.arguments.as_mut_ptr().cast(),
+            length as u32,
+            start as *const _,
+        )
+    };
+    event.arguments_len = if read == 0 { length as u32 } else { 0 };
+    ring::emit(event);
+    0
+}
+
+/// A thread ends.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
+    let task = argument(&context, 0);
+    let (thread_id, _) = ids(task);
+    if let Some(thread) = thread::get(thread_id) {
+        account(thread, now());
+        thread.exited = 1;
+    }
+    let Some(signal) = read::<Address>(task, offset!(task_signal)) else { return 0 };
+    if read::<i32>(signal, offset!(signal_live)).unwrap_or(1) == 0 {
+        process_exit(task, signal);
+    }
+    0
+}
+
+#[inline(never)]
+fn process_exit(task: Address, signal: Address) -> i32 {
+    let mut event = ExitEvent {
+        header: ring::header(KIND_EXIT, size_of::<ExitEvent>()),
+        start_ns: process_start_ns(task),
+        parent_pid: parent_pid(task),
+        user_id: user_id(task),
+        exit_status: exit_status(task, signal),
+        padding: 0,
+        comm: [0; COMM_LEN],
+        user_ns: sum(task, offset!(task_utime), signal, offset!(signal_utime)),
+        system_ns: sum(task, offset!(task_stime), signal, offset!(signal_stime)),
+        max_rss_bytes: max_rss_bytes(task, signal),
+        read_bytes: sum(task, offset!(task_read_bytes), signal, offset!(signal_read_bytes)),
+        written_bytes: sum(task, offset!(task_write_bytes), signal, offset!(signal_write_bytes)),
+        minor_faults: sum(task, offset!(task_min_flt), signal, offset!(signal_min_flt)),
+        major_faults: sum(task, offset!(task_maj_flt), signal, offset!(signal_maj_flt)),
+        voluntary_switches: sum(task, offset!(task_nvcsw), signal, offset!(signal_nvcsw)),
+        involuntary_switches: sum(task, offset!(task_nivcsw), signal, offset!(signal_nivcsw)),
+    };
+    comm(task, &mut event.comm);
+    ring::emit(&event);
+    0
+}
+
+/// The last thread's own figure and that of the threads which ended before it; `u64::MAX` where unknown.
+#[inline(always)]
+fn sum(task: Address, task_offset: u32, signal: Address, signal_offset: u32) -> u64 {
+    match (read::<u64>(task, task_offset), read::<u64>(signal, signal_offset)) {
+        (Some(own), Some(others)) => own + others,
+        _ => u64::MAX,
+    }
+}
+
+/// `signal->maxrss` is set as the address space is left; on kernels that report the exit before that, ask the space itself.
+#[inline(always)]
+fn max_rss_bytes(task: Address, signal: Address) -> u64 {
+    const PAGE_BYTES: u64 = 4096;
+    let of_signal = read_or_zero(signal, offset!(signal_maxrss));
+    let of_space = read::<Address>(task, offset!(task_mm)).map_or(0, |mm| read_or_zero(mm, offset!(mm_hiwater_rss)));
+    of_signal.max(of_space) * PAGE_BYTES
+}
+
+/// A status set for the whole process (by a fatal signal or `exit_group`) goes before the last thread's own.
+#[inline(always)]
+fn exit_status(task: Address, signal: Address) -> i32 {
+    match read::<i32>(signal, offset!(signal_group_exit_code)) {
+        Some(status) if status != 0 => status,
+        _ => read(task, offset!(task_exit_code)).unwrap_or(0),
+    }
+}
+
+#[inline(always)]
+fn parent_pid(task: Address) -> u32 {
+    let leader = read::<Address>(task, offset!(task_group_leader)).unwrap_or(task);
+    read::<Address>(leader, offset!(task_real_parent)).and_then(|parent| read(parent, offset!(task_tgid))).unwrap_or(0)
+}
+
+#[inline(always)]
+fn user_id(task: Address) -> u32 {
+    read::<Address>(task, offset!(task_cred)).and_then(|cred| read(cred, offset!(cred_euid))).unwrap_or(u32::MAX)
+}
+
+#[inline(always)]
+fn comm(task: Address, buffer: &mut [u8; COMM_LEN]) {
+    let offset = offset!(task_comm);
+    if offset != ABSENT {
+        // SAFETY: the helper checks the address and fails rather than faults.
+        let _ = unsafe { bpf_probe_read_kernel_buf((task + u64::from(offset)) as *const u8, buffer) };
+    }
+}

@@ -1,0 +1,433 @@
+//! `sockets`: what goes over TCP and Unix stream sockets through the read and write calls, whoever opened them and when.
+//!
+//! Runs as tail calls of the `syscalls` programs, at the call's return: the arguments still stand in `pt_regs`, the
+//! buffer still holds what was sent, and the result says how much. The socket is found from the file descriptor.
+//!
+//! Captured is a run of bytes in one direction up to [`RUN_BYTES`], whole; of what exceeds it, each call's head and
+//! tail, which is where a large answer ends. Nothing is captured of a socket that user space has no decoder for.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    macros::{map, raw_tracepoint},
+    maps::{LruHashMap, PerCpuArray},
+    programs::RawTracePointContext,
+};
+use hitscope_schemas::{
+    event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
+    sockets::{
+        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, SENT, SegmentEvent, SocketEvent, SocketState, ThreadTimes,
+        VERDICT_IGNORED, VERDICT_UNKNOWN,
+    },
+};
+
+use crate::{
+    arch::{ARGUMENTS, Class, class, flags_argument},
+    kernel::{Address, current_task, read},
+    lost::count,
+    ring::{self, argument, header},
+    thread::{self, Thread},
+};
+
+/// Bytes in one direction without a turn that are captured whole.
+#[unsafe(no_mangle)]
+static RUN_BYTES: u64 = 64 << 10;
+
+/// Captured of each call before user space has made up its mind.
+const UNKNOWN_BYTES: u64 = 4096;
+/// Captured of the front of a call beyond the run.
+const HEAD_BYTES: u64 = 128;
+/// Captured of the end of a call whose middle is left out.
+const TAIL_BYTES: u64 = 512;
+/// Largest piece in one record; larger buffers make several.
+const PIECE_BYTES: u64 = 8 << 10;
+/// Pieces of one call that are followed; the kernel allows 33 tail calls in a row.
+const PIECES: u32 = 30;
+
+/// A record and its captured bytes. The padding lets masks, not comparisons, bound what is written.
+#[repr(C)]
+struct Scratch {
+    event: SegmentEvent,
+    bytes: [u8; 2 * PIECE_BYTES as usize + 2 * TAIL_BYTES as usize],
+    cursor: Cursor,
+}
+
+/// Where in the call's buffers the next piece begins. Each piece is one run of a program, so that no loop over
+/// pieces, buffers and messages has to be proved to end.
+#[repr(C)]
+struct Cursor {
+    /// The buffer being sent to user space and what is left of it. Address 0: nothing to read.
+    address: u64,
+    left: u64,
+    /// What the call moved and is not yet accounted, this message only.
+    message_left: u64,
+    /// The `struct iovec`s still to come.
+    vectors: u64,
+    vector_count: u64,
+    /// The `struct mmsghdr`s still to come.
+    messages: u64,
+    message_count: u64,
+    /// Pieces so far.
+    pieces: u32,
+    padding: u32,
+}
+
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Sockets by inode number.
+#[map]
+static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(16384, 0);
+
+/// What user space decided about a socket, by inode number; it writes here, and only the probe writes the socket's state.
+#[map]
+static VERDICTS: LruHashMap<u64, u16> = LruHashMap::with_max_entries(16384, 0);
+
+const S_IFMT: u16 = 0o170_000;
+const S_IFSOCK: u16 = 0o140_000;
+const SOCK_STREAM: u16 = 1;
+const MSG_PEEK: u64 = 2;
+
+/// A call that moved bytes returns.
+#[raw_tracepoint]
+pub fn sockets_transfer(context: RawTracePointContext) -> i32 {
+    transfer(&context);
+    0
+}
+
+#[inline(always)]
+fn transfer(context: &RawTracePointContext) -> Option<()> {
+    let registers = argument(context, 0);
+    let result = argument(context, 1);
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let thread = thread::get(pid_tgid as u32)?;
+    let syscall = thread.syscall;
+    if let Some(index) = flags_argument(syscall) {
+        if register(registers, index) & MSG_PEEK != 0 {
+            return None;
+        }
+    }
+    let (file, inode) = socket_file(register(registers, 0) as u32)?;
+    let socket: u64 = read(inode, offset!(inode_ino))?;
+    let state = state(socket, file)?;
+    if state.verdict == VERDICT_UNKNOWN {
+        // SAFETY: the value is copied at once.
+        if let Some(verdict) = unsafe { VERDICTS.get(socket) } {
+            state.verdict = *verdict;
+        }
+    }
+    if state.verdict == VERDICT_IGNORED {
+        return None;
+    }
+    let buffer = register(registers, 1);
+    let direction = match class(syscall) {
+        Class::Buffer(direction)
+        | Class::Vector(direction)
+        | Class::Message(direction)
+        | Class::Messages(direction) => direction,
+        _ => SENT,
+    };
+    if u32::from(state.last_direction) != direction {
+        state.last_direction = direction as u16;
+        state.run_bytes = 0;
+    }
+    state.pid = (pid_tgid >> 32) as u32;
+    let event = &mut scratch()?.event;
+    event.header = header(KIND_SEGMENT, 0);
+    event.socket = socket;
+    event.enter_ns = thread.enter_ns;
+    event.direction = direction;
+    event.padding = 0;
+    event.times = times(thread, event.header.time_ns);
+    let cursor = &mut scratch()?.cursor;
+    *cursor = Cursor {
+        address: 0,
+        left: 0,
+        message_left: result,
+        vectors: 0,
+        vector_count: 0,
+        messages: 0,
+        message_count: 0,
+        pieces: 0,
+        padding: 0,
+    };
+    match class(syscall) {
+        Class::Buffer(_) => (cursor.address, cursor.left) = (buffer, result),
+        Class::Vector(_) => (cursor.vectors, cursor.vector_count) = (buffer, register(registers, 2)),
+        Class::Message(_) => open_message(cursor, buffer),
+        Class::Messages(_) => {
+            (cursor.messages, cursor.message_count, cursor.message_left) = (buffer, result, 0);
+        }
+        // Nothing to read: the decoder learns the length alone.
+        _ => cursor.left = result,
+    }
+    step(context, state, scratch()?)
+}
+
+/// Another piece of the same call.
+#[raw_tracepoint]
+pub fn sockets_piece(context: RawTracePointContext) -> i32 {
+    piece(&context);
+    0
+}
+
+#[inline(always)]
+fn piece(context: &RawTracePointContext) -> Option<()> {
+    let scratch = scratch()?;
+    // SAFETY: as in `state`.
+    let state = unsafe { &mut *SOCKETS.get_ptr_mut(scratch.event.socket)? };
+    step(context, state, scratch)
+}
+
+/// Sends the piece at the cursor, moves the cursor on, and runs again if there is more.
+#[inline(always)]
+fn step(context: &RawTracePointContext, state: &mut SocketState, scratch: &mut Scratch) -> Option<()> {
+    let cursor = &mut scratch.cursor;
+    if cursor.message_left == 0 && cursor.message_count > 0 {
+        next_message(cursor);
+    }
+    if cursor.left == 0 && cursor.message_left > 0 {
+        next_buffer(cursor);
+    }
+    cursor.pieces += 1;
+    if cursor.pieces >= PIECES && cursor.message_left > cursor.left {
+        count(lost::VECTOR_TOO_LONG);
+        (cursor.address, cursor.left) = (0, cursor.message_left);
+    }
+    if cursor.left > 0 {
+        let moved = segment(state, scratch);
+        let cursor = &mut scratch.cursor;
+        if cursor.address != 0 {
+            cursor.address += moved;
+        }
+        cursor.left -= moved;
+        cursor.message_left -= moved;
+    }
+    if scratch.cursor.message_left > 0 || scratch.cursor.message_count > 0 {
+        super::syscalls::tail_call(context, super::syscalls::TAIL_PIECE);
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn register(registers: Address, index: usize) -> u64 {
+    read(registers, ARGUMENTS[index] as u32).unwrap_or(0)
+}
+
+#[inline(always)]
+fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: this CPU's element; the programs that use it run one after the other on a CPU.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The thread's times up to now: those of its closed stretches and of the one it is in.
+#[inline(always)]
+fn times(thread: &Thread, now: u64) -> ThreadTimes {
+    let open = if thread.on_cpu_since != 0 { now - thread.on_cpu_since } else { 0 };
+    ThreadTimes { cpu_ns: thread.cpu_ns + open, runqueue_ns: thread.runqueue_ns }
+}
+
+/// The open file and inode behind a file descriptor, if it is a socket.
+#[inline(always)]
+fn socket_file(descriptor: u32) -> Option<(Address, Address)> {
+    let files: Address = read(current_task(), offset!(task_files))?;
+    let table: Address = read(files, offset!(files_fdt))?;
+    let size: u32 = read(table, offset!(fdt_max_fds))?;
+    if descriptor >= size {
+        return None;
+    }
+    let entries: Address = read(table, offset!(fdt_fd))?;
+    let file: Address = read(entries + u64::from(descriptor) * 8, 0)?;
+    let inode: Address = read(file, offset!(file_inode))?;
+    let mode: u16 = read(inode, offset!(inode_mode))?;
+    (mode & S_IFMT == S_IFSOCK).then_some((file, inode))
+}
+
+/// The socket's state; made, and user space told of it, at its first traffic.
+#[inline(always)]
+fn state(socket: u64, file: Address) -> Option<&'static mut SocketState> {
+    if SOCKETS.get_ptr_mut(socket).is_none() {
+        introduce(socket, file);
+    }
+    // SAFETY: map values stay valid for the program's run. Two threads in one socket at once may mix their
+    // offsets up; the decoder then sees a gap.
+    SOCKETS.get_ptr_mut(socket).map(|state| unsafe { &mut *state })
+}
+
+#[inline(never)]
+fn introduce(socket: u64, file: Address) -> i32 {
+    let mut state = SocketState::default();
+    if describe(socket, file).is_none() {
+        state.verdict = VERDICT_IGNORED;
+    }
+    if SOCKETS.insert(socket, state, 0).is_err() {
+        count(lost::SOCKET_MAP_FULL);
+    }
+    0
+}
+
+/// Tells user space of a stream socket; `None` for any other.
+#[inline(always)]
+fn describe(inode: u64, file: Address) -> Option<()> {
+    let socket: Address = read(file, offset!(file_private_data))?;
+    let kind: u16 = read(socket, offset!(socket_type))?;
+    let sock: Address = read(socket, offset!(socket_sk))?;
+    let family: u16 = read(sock, offset!(sock_family))?;
+    if kind != SOCK_STREAM {
+        return None;
+    }
+    let mut event = SocketEvent {
+        header: header(KIND_SOCKET, size_of::<SocketEvent>()),
+        socket: inode,
+        family,
+        local_port: 0,
+        remote_port: 0,
+        padding: 0,
+        local_address: [0; 16],
+        remote_address: [0; 16],
+    };
+    match family {
+        FAMILY_UNIX => {}
+        FAMILY_INET => {
+            event.local_address[..4].copy_from_slice(&read::<[u8; 4]>(sock, offset!(sock_rcv_saddr))?);
+            event.remote_address[..4].copy_from_slice(&read::<[u8; 4]>(sock, offset!(sock_daddr))?);
+        }
+        FAMILY_INET6 => {
+            event.local_address = read(sock, offset!(sock_v6_rcv_saddr))?;
+            event.remote_address = read(sock, offset!(sock_v6_daddr))?;
+        }
+        _ => return None,
+    }
+    if family != FAMILY_UNIX {
+        event.local_port = read(sock, offset!(sock_num))?;
+        event.remote_port = u16::from_be(read(sock, offset!(sock_dport))?);
+    }
+    ring::emit(&event);
+    Some(())
+}
+
+/// `struct iovec` (include/uapi/linux/uio.h).
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Iovec {
+    base: u64,
+    length: u64,
+}
+
+#[inline(always)]
+fn read_user<T: Copy>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address and fails rather than faults.
+    unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T).ok() }
+}
+
+/// Goes to the next buffer of the message; one that cannot be found stands for the rest of the message, unread.
+#[inline(always)]
+fn next_buffer(cursor: &mut Cursor) {
+    cursor.address = 0;
+    if cursor.vector_count > 0 {
+        if let Some(iovec) = read_user::<Iovec>(cursor.vectors) {
+            cursor.vectors += size_of::<Iovec>() as u64;
+            cursor.vector_count -= 1;
+            cursor.address = iovec.base;
+            cursor.left = if iovec.length < cursor.message_left { iovec.length } else { cursor.message_left };
+            return;
+        }
+        count(lost::BUFFER_UNREADABLE);
+    }
+    cursor.left = cursor.message_left;
+}
+
+/// `struct user_msghdr` (include/linux/socket.h): the vector's address at 16, its length at 24, 56 bytes in all.
+#[inline(always)]
+fn open_message(cursor: &mut Cursor, header: u64) {
+    cursor.vectors = read_user(header + 16).unwrap_or(0);
+    cursor.vector_count = read_user(header + 24).unwrap_or(0);
+}
+
+/// `struct mmsghdr`: a `user_msghdr`, then how many bytes it moved; 64 bytes in all.
+#[inline(always)]
+fn next_message(cursor: &mut Cursor) {
+    let header = cursor.messages;
+    cursor.messages += 64;
+    cursor.message_count -= 1;
+    open_message(cursor, header);
+    cursor.message_left = u64::from(read_user::<u32>(header + 56).unwrap_or(0));
+}
+
+/// Sends the next bytes of the cursor's buffer to user space and moves the socket's offset on; returns by how much.
+#[inline(always)]
+fn segment(state: &mut SocketState, scratch: &mut Scratch) -> u64 {
+    let (address, left) = (scratch.cursor.address, scratch.cursor.left);
+    let allowance = if address == 0 {
+        0
+    } else if state.verdict == VERDICT_UNKNOWN {
+        UNKNOWN_BYTES
+    } else if state.run_bytes < global!(RUN_BYTES) && scratch.cursor.pieces < PIECES - 1 {
+        PIECE_BYTES
+    } else {
+        HEAD_BYTES
+    };
+    let moved = if allowance == PIECE_BYTES && left > PIECE_BYTES { PIECE_BYTES } else { left };
+    let head = if moved < allowance { moved } else { allowance };
+    let rest = if address == 0 { 0 } else { moved - head };
+    let tail = if rest < TAIL_BYTES { rest } else { TAIL_BYTES };
+    let offset = &mut state.offset[(scratch.event.direction & 1) as usize];
+    scratch.event.offset = *offset;
+    *offset += moved;
+    state.run_bytes += moved;
+    emit(scratch, address, moved, head, tail);
+    moved
+}
+
+#[inline(always)]
+fn emit(scratch: &mut Scratch, address: u64, moved: u64, head: u64, tail: u64) {
+    if !ring::has_room_for_segments() {
+        return count(lost::SEGMENT_RING_FULL);
+    }
+    // The masks change nothing; they are what the verifier bounds the writes by.
+    let mut head = core::hint::black_box(head) & (2 * PIECE_BYTES - 1);
+    let mut tail = core::hint::black_box(tail) & (2 * TAIL_BYTES - 1);
+    let bytes = scratch.bytes.as_mut_ptr();
+    // SAFETY: head < 2 pieces and tail < 2 * TAIL_BYTES lie within `bytes`; the helper checks the user's addresses.
+    let failed = unsafe {
+        bpf_probe_read_user(bytes.cast(), head as u32, address as *const _) != 0
+            || bpf_probe_read_user(bytes.add(head as usize).cast(), tail as u32, (address + moved - tail) as *const _)
+                != 0
+    };
+    if failed {
+        count(lost::BUFFER_UNREADABLE);
+        (head, tail) = (0, 0);
+    }
+    let size = size_of::<SegmentEvent>() as u64 + head + tail;
+    scratch.event.header.size = size as u32;
+    scratch.event.length = moved;
+    scratch.event.head_len = head as u32;
+    scratch.event.tail_len = tail as u32;
+    // SAFETY: `size` lies within the scratch area.
+    unsafe { ring::output(&raw const *scratch, size, lost::SEGMENT_RING_FULL) }
+}
+
+/// A file descriptor is being closed.
+#[raw_tracepoint]
+pub fn sockets_close(context: RawTracePointContext) -> i32 {
+    close(&context);
+    0
+}
+
+#[inline(always)]
+fn close(context: &RawTracePointContext) -> Option<()> {
+    let (_, inode) = socket_file(register(argument(context, 0), 0) as u32)?;
+    let socket: u64 = read(inode, offset!(inode_ino))?;
+    let state = SOCKETS.get_ptr_mut(socket)?;
+    let header = header(KIND_CLOSE, size_of::<CloseEvent>());
+    // SAFETY: map values stay valid for the program's run.
+    let (pid, verdict) = unsafe { ((*state).pid, (*state).verdict) };
+    // Others that inherited the descriptor, such as a server's parent process, close their copy at any time.
+    if pid == header.pid {
+        let _ = SOCKETS.remove(socket);
+        let _ = VERDICTS.remove(socket);
+        if verdict != VERDICT_IGNORED {
+            ring::emit(&CloseEvent { header, socket });
+        }
+    }
+    Some(())
+}

@@ -1,0 +1,120 @@
+//! `syscalls`: every syscall's count, errors and latency, per process. Also what brings the `sockets` probe into play:
+//! one pair of programs sees every syscall, and hands on those that move bytes over a file descriptor.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    macros::{map, raw_tracepoint},
+    maps::{PerCpuHashMap, ProgramArray},
+    programs::RawTracePointContext,
+};
+use hitscope_schemas::{
+    event::lost,
+    syscalls::{HISTOGRAM_BUCKETS, SyscallKey, SyscallStats, histogram_bucket},
+};
+
+use super::generation;
+use crate::{
+    arch::{Class, class},
+    kernel::current_task,
+    lost::count,
+    ring::argument,
+    thread,
+};
+
+/// 1: count syscalls.
+#[unsafe(no_mangle)]
+static COUNT_SYSCALLS: u32 = 1;
+
+#[map]
+static SYSCALLS: PerCpuHashMap<SyscallKey, SyscallStats> = PerCpuHashMap::with_max_entries(16384, 0);
+
+/// What a freshly inserted entry holds: too large for a program's stack beside the rest.
+static EMPTY: SyscallStats = SyscallStats { calls: 0, errors: 0, total_ns: 0, max_ns: 0, histogram: [0; _] };
+
+/// Programs of the `sockets` probe, by `TAIL_*`; empty where that probe is off.
+#[map]
+static TAILS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+
+const TAIL_TRANSFER: u32 = 0;
+const TAIL_CLOSE: u32 = 1;
+pub const TAIL_PIECE: u32 = 2;
+
+/// Goes on in another program, or returns where there is none.
+#[inline(always)]
+pub fn tail_call(context: &RawTracePointContext, program: u32) {
+    // SAFETY: every program of the array takes the context of a raw tracepoint.
+    unsafe { TAILS.tail_call(context, program) };
+}
+
+/// A syscall begins.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn sys_enter(context: RawTracePointContext) -> i32 {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let thread_id = pid_tgid as u32;
+    let Some(thread) = thread::get_or_insert(thread_id, (pid_tgid >> 32) as u32, current_task) else { return 0 };
+    let syscall = argument(&context, 1) as u32;
+    thread.syscall = syscall;
+    // SAFETY: the helper takes no arguments.
+    thread.enter_ns = unsafe { bpf_ktime_get_ns() };
+    if class(syscall) == Class::Close {
+        tail_call(&context, TAIL_CLOSE);
+    }
+    0
+}
+
+/// A syscall returns.
+#[raw_tracepoint(tracepoint = "sys_exit")]
+pub fn sys_exit(context: RawTracePointContext) -> i32 {
+    let thread_id = bpf_get_current_pid_tgid() as u32;
+    // None for the few that were inside a syscall when the probe was loaded.
+    let Some(thread) = thread::get(thread_id) else { return 0 };
+    if thread.enter_ns == 0 {
+        return 0;
+    }
+    let result = argument(&context, 1) as i64;
+    let syscall = thread.syscall;
+    // SAFETY: the helper takes no arguments.
+    let duration_ns = unsafe { bpf_ktime_get_ns() } - thread.enter_ns;
+    if global!(COUNT_SYSCALLS) != 0 {
+        let key = SyscallKey { pid: thread.process.pid, syscall: syscall as u16, generation: generation() as u16 };
+        record(&key, duration_ns, result < 0 && result >= -4095);
+    }
+    if result > 0 && !matches!(class(syscall), Class::Other | Class::Close) {
+        tail_call(&context, TAIL_TRANSFER);
+    }
+    0
+}
+
+#[inline(always)]
+fn record(key: &SyscallKey, duration_ns: u64, failed: bool) {
+    let stats = match SYSCALLS.get_ptr_mut(key) {
+        Some(stats) => stats,
+        None => {
+            if SYSCALLS.insert(key, &EMPTY, 0).is_err() {
+                return count(lost::SYSCALL_MAP_FULL);
+            }
+            match SYSCALLS.get_ptr_mut(key) {
+                Some(stats) => stats,
+                None => return,
+            }
+        }
+    };
+    // SAFETY: the pointer is this CPU's value; nothing else on this CPU writes it meanwhile.
+    add(unsafe { &mut *stats }, duration_ns, failed);
+}
+
+#[inline(always)]
+fn add(stats: &mut SyscallStats, duration_ns: u64, failed: bool) {
+    stats.calls += 1;
+    stats.errors += u64::from(failed);
+    stats.total_ns += duration_ns;
+    if duration_ns > stats.max_ns {
+        stats.max_ns = duration_ns;
+    }
+    // SAFETY: the mask changes nothing; it is what the verifier bounds the index by, so it is hidden from the compiler.
+    unsafe {
+        let mut bucket = histogram_bucket(duration_ns) as u64;
+        core::arch::asm!("{0} &= {mask}", inout(reg) bucket, mask = const HISTOGRAM_BUCKETS as i32 - 1);
+        *(&raw mut stats.histogram).cast::<u32>().add(bucket as usize) += 1;
+    }
+}

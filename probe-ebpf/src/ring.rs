@@ -1,0 +1,83 @@
+//! The one ring buffer. Records come out in the order they went in, so an exec is known before what the program sends.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_ringbuf_output},
+    macros::map,
+    maps::RingBuf,
+};
+use hitscope_schemas::event::{EventHeader, lost};
+
+use crate::lost::count;
+
+/// User space sets the size at load.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
+
+/// The reader is woken when this many bytes wait; until then it looks by itself from time to time.
+#[unsafe(no_mangle)]
+static WAKE_BYTES: u64 = 256 << 10;
+
+/// Socket segments are dropped when this many bytes wait, so that processes' life cycles still find room.
+#[unsafe(no_mangle)]
+static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
+
+#[inline(always)]
+fn waiting_bytes() -> u64 {
+    EVENTS.query(u64::from(BPF_RB_AVAIL_DATA))
+}
+
+#[inline(always)]
+fn flags(waiting: u64) -> u64 {
+    let wake = waiting >= global!(WAKE_BYTES);
+    u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}
+
+/// Whether there is room for socket segments.
+#[inline(always)]
+pub fn has_room_for_segments() -> bool {
+    waiting_bytes() < global!(SEGMENT_LIMIT_BYTES)
+}
+
+/// Appends `size` bytes at `record`, or counts `reason`.
+///
+/// # Safety
+/// `record` points at `size` readable bytes, which the verifier checks.
+#[inline(always)]
+pub unsafe fn output<T>(record: *const T, size: u64, reason: u32) {
+    let ring = (&raw const EVENTS).cast_mut().cast();
+    // SAFETY: as the caller says.
+    let result = unsafe { bpf_ringbuf_output(ring, record.cast_mut().cast(), size, flags(waiting_bytes())) };
+    if result != 0 {
+        count(reason);
+    }
+}
+
+/// Appends a life-cycle record, waking nobody.
+#[inline(always)]
+pub fn emit<T>(record: &T) {
+    // SAFETY: a reference covers its size.
+    unsafe { output(record, size_of::<T>() as u64, lost::EVENT_RING_FULL) }
+}
+
+/// The header of a record about the running thread.
+#[inline(always)]
+pub fn header(kind: u32, size: usize) -> EventHeader {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    EventHeader {
+        kind,
+        size: size as u32,
+        // SAFETY: the helper takes no arguments.
+        time_ns: unsafe { bpf_ktime_get_ns() },
+        pid: (pid_tgid >> 32) as u32,
+        thread_id: pid_tgid as u32,
+    }
+}
+
+/// A raw tracepoint's argument as an address or number.
+#[inline(always)]
+pub fn argument<C: EbpfContext>(context: &C, index: usize) -> u64 {
+    // SAFETY: the context of raw and BTF tracepoints is an array of 64-bit arguments; the verifier checks the index.
+    unsafe { *context.as_ptr().cast::<u64>().add(index) }
+}

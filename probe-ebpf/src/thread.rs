@@ -1,0 +1,121 @@
+//! What is kept for each thread: the syscall it is in, and where its time went.
+//!
+//! A thread's entry lies in an array at its id modulo the size, since an array look-up costs the kernel two
+//! instructions and this is done at every syscall and every switch. A thread that finds its place taken by
+//! another living thread has its entry in a hash map instead.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap},
+};
+use hitscope_schemas::{event::lost, sched::ProcessKey};
+
+use crate::{
+    kernel::{Address, process_start_ns},
+    lost::count,
+};
+
+/// Places in the array; a power of two.
+const PLACES: u32 = 1 << 15;
+
+/// One thread.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// Kernel `pid`; 0: the place is free.
+    pub thread_id: u32,
+    /// Number of the syscall it is in or was in last.
+    pub syscall: u32,
+    /// When that began, ns; 0 outside of syscalls.
+    pub enter_ns: u64,
+    /// Its process.
+    pub process: ProcessKey,
+    /// Since when it has been on a CPU and not yet accounted, ns; 0: it is not on one.
+    pub on_cpu_since: u64,
+    /// Since when it has been waiting for a CPU, ns; 0: it is not.
+    pub runnable_since: u64,
+    /// Time on a CPU, ns.
+    pub cpu_ns: u64,
+    /// Time waiting for a CPU, ns.
+    pub runqueue_ns: u64,
+    /// That part of `runqueue_ns` that its process was not yet given, ns.
+    pub runqueue_due_ns: u64,
+    /// 1 once it has exited; its place is freed when it leaves the CPU for good.
+    pub exited: u64,
+}
+
+#[map]
+static THREADS: Array<Thread> = Array::with_max_entries(PLACES, 0);
+
+#[map]
+static THREADS_SPILLED: HashMap<u32, Thread> = HashMap::with_max_entries(8192, 0);
+
+/// The entry of a thread, if it has one.
+#[inline(always)]
+pub fn get(thread_id: u32) -> Option<&'static mut Thread> {
+    let place = THREADS.get_ptr_mut(thread_id & (PLACES - 1))?;
+    // SAFETY: map values stay valid for the program's run; only the thread itself, or the scheduler for it, writes.
+    unsafe {
+        if (*place).thread_id == thread_id {
+            return Some(&mut *place);
+        }
+        if (*place).thread_id == 0 {
+            return None;
+        }
+        THREADS_SPILLED.get_ptr_mut(thread_id).map(|entry| &mut *entry)
+    }
+}
+
+/// The entry of a thread, made where there is none; `task` is only asked then.
+#[inline(always)]
+pub fn get_or_insert(thread_id: u32, pid: u32, task: impl FnOnce() -> Address) -> Option<&'static mut Thread> {
+    if let Some(thread) = get(thread_id) {
+        return Some(thread);
+    }
+    insert(thread_id, pid, task())
+}
+
+#[inline(never)]
+fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread> {
+    let thread = Thread {
+        thread_id,
+        syscall: 0,
+        enter_ns: 0,
+        process: ProcessKey { start_ns: process_start_ns(task), pid, generation: 0 },
+        on_cpu_since: 0,
+        runnable_since: 0,
+        cpu_ns: 0,
+        runqueue_ns: 0,
+        runqueue_due_ns: 0,
+        exited: 0,
+    };
+    let place = THREADS.get_ptr_mut(thread_id & (PLACES - 1))?;
+    // SAFETY: as in `get`. Two threads may find the same place free at once; the later stays, and the
+    // earlier, which no longer finds its id there, loses that one measurement (counted at its exit).
+    unsafe {
+        if (*place).thread_id == 0 {
+            *place = thread;
+            return Some(&mut *place);
+        }
+    }
+    if THREADS_SPILLED.insert(thread_id, thread, 0).is_err() {
+        count(lost::THREAD_MAP_FULL);
+        return None;
+    }
+    THREADS_SPILLED.get_ptr_mut(thread_id).map(|entry| unsafe { &mut *entry })
+}
+
+/// Frees the entry of a thread that is gone.
+#[inline(always)]
+pub fn remove(thread_id: u32) {
+    if let Some(place) = THREADS.get_ptr_mut(thread_id & (PLACES - 1)) {
+        // SAFETY: as in `get`.
+        unsafe {
+            if (*place).thread_id == thread_id {
+                (*place).thread_id = 0;
+                return;
+            }
+        }
+    }
+    let _ = THREADS_SPILLED.remove(thread_id);
+}

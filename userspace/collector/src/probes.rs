@@ -1,0 +1,252 @@
+//! The probes' user side: loading, attaching each on its own, and reading what they found.
+//!
+//! [`REGISTRY`] is the one list of probes: settings, `check`, `status` and the docs come from it. A probe is one file
+//! here, of the same name as its records in `schemas` and its programs in `probe-ebpf`.
+
+mod load;
+mod sched;
+mod sockets;
+mod syscalls;
+
+use std::{collections::BTreeSet, hash::Hash, os::fd::AsRawFd, path::Path, time::Duration};
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
+};
+use hitscope_schemas::{
+    event::{self, EventHeader},
+    sched::{ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
+    sockets::{CloseEvent, SegmentEvent, SocketEvent},
+    syscalls::{SyscallKey, SyscallStats},
+};
+pub use load::Error;
+use load::Loader;
+use serde::{Deserialize, Serialize};
+
+use crate::{event::Event, kernel};
+
+/// Configuration section `[probes]`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Names of probes to leave off.
+    pub disabled: BTreeSet<String>,
+    /// Size of the ring buffer in bytes, rounded up to a power of two of pages.
+    pub ring_buffer_bytes: u32,
+    /// Sockets followed at a time; beyond that the one longest idle makes room.
+    pub max_sockets: u32,
+    /// Processes counted in one window.
+    pub max_processes: u32,
+    /// Pairs of process and syscall counted in one window.
+    pub max_syscalls: u32,
+    /// Bytes in one direction without a turn that are captured whole; beyond that only heads and tails.
+    pub capture_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            disabled: BTreeSet::new(),
+            ring_buffer_bytes: 8 << 20,
+            max_sockets: 16384,
+            max_processes: 16384,
+            max_syscalls: 16384,
+            capture_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Settings {
+    /// Names in `disabled` that are no probe's.
+    pub fn unknown_names(&self) -> impl Iterator<Item = &str> {
+        self.disabled.iter().map(String::as_str).filter(|name| REGISTRY.iter().all(|probe| probe.name != *name))
+    }
+}
+
+/// One probe.
+pub struct Definition {
+    /// As in settings, `check` and `status`.
+    pub name: &'static str,
+    /// What it shows, one sentence.
+    pub doc: &'static str,
+    /// Kernel fields without which it cannot run, by their name in [`hitscope_schemas::offsets::Offsets`].
+    needs: &'static [&'static str],
+    /// Loads and attaches its programs; says why not.
+    attach: fn(&mut Loader) -> Result<Vec<ProgramState>, String>,
+}
+
+/// Every probe, in the order they are attached.
+pub const REGISTRY: &[Definition] = &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION];
+
+/// How a probe fares.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProbeState {
+    /// Its name.
+    pub name: &'static str,
+    /// What it shows.
+    pub doc: &'static str,
+    /// Whether it runs.
+    pub running: bool,
+    /// Why it does not, or what it lacks.
+    pub reason: Option<String>,
+    /// Its programs in the kernel.
+    pub programs: Vec<ProgramState>,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProgramState {
+    /// Its name.
+    pub name: &'static str,
+    /// Instructions that the verifier walked through, where the kernel tells (5.16 on).
+    pub verified_instructions: Option<u32>,
+}
+
+/// What each probe would do on this host. Loads them and lets them go again.
+pub fn check(settings: &Settings) -> Result<Vec<ProbeState>, Error> {
+    Ok(Probes::load(settings)?.states)
+}
+
+/// The loaded probes. They detach when this is dropped.
+pub struct Probes {
+    states: Vec<ProbeState>,
+    ring: RingBuf<MapData>,
+    generation: Array<MapData, u32>,
+    current_generation: u32,
+    syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
+    processes: PerCpuHashMap<MapData, ProcessKey, ProcessTimes>,
+    sockets: HashMap<MapData, u64, hitscope_schemas::sockets::SocketState>,
+    verdicts: HashMap<MapData, u64, u16>,
+    lost: PerCpuArray<MapData, u64>,
+    lost_before: [u64; event::lost::COUNT as usize],
+    /// Keeps the programs in the kernel.
+    _loaded: (aya::Ebpf, ProgramArray<MapData>),
+}
+
+impl Probes {
+    /// Loads and attaches every probe that is not disabled. One that cannot run says why in [`Self::states`].
+    ///
+    /// # Errors
+    /// Where nothing at all can be loaded: no privileges, no BTF.
+    pub fn load(settings: &Settings) -> Result<Self, Error> {
+        let resolved = kernel::btf::resolve(Path::new(kernel::btf::PATH))?;
+        let mut loader = Loader::new(settings, &resolved)?;
+        let states = REGISTRY.iter().map(|probe| loader.attach(probe, settings, &resolved)).collect();
+        let (mut loaded, tails) = loader.finish();
+        // Types of the whole kernel were read for a few offsets; the allocator would keep their memory.
+        // SAFETY: takes no pointers.
+        unsafe { libc::malloc_trim(0) };
+        Ok(Self {
+            states,
+            ring: load::map(&mut loaded, "EVENTS")?,
+            generation: load::map(&mut loaded, "GENERATION")?,
+            current_generation: 0,
+            syscalls: load::map(&mut loaded, "SYSCALLS")?,
+            processes: load::map(&mut loaded, "PROCESSES")?,
+            sockets: load::map(&mut loaded, "SOCKETS")?,
+            verdicts: load::map(&mut loaded, "VERDICTS")?,
+            lost: load::map(&mut loaded, "LOST")?,
+            lost_before: [0; event::lost::COUNT as usize],
+            _loaded: (loaded, tails),
+        })
+    }
+
+    /// How each probe fares, in the order of [`REGISTRY`].
+    pub fn states(&self) -> &[ProbeState] {
+        &self.states
+    }
+
+    /// Sleeps until a batch of records waits or the time is up.
+    pub fn wait(&self, timeout: Duration) {
+        let mut ready = libc::pollfd { fd: self.ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: `ready` is one valid pollfd. An interrupted call returns early, which does no harm.
+        unsafe { libc::poll(&mut ready, 1, milliseconds) };
+    }
+
+    /// Hands over the records of the ring buffer until it is empty.
+    pub fn poll(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        while let Some(record) = self.ring.next() {
+            if let Some(event) = decode(&record) {
+                sink(event);
+            }
+        }
+    }
+
+    /// Hands over what the per-CPU maps counted since the last time, and the losses.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        let finished = self.current_generation;
+        self.current_generation ^= 1;
+        if self.generation.set(0, self.current_generation, 0).is_err() {
+            self.current_generation = finished;
+            return;
+        }
+        // A program that read the old generation just before may still be writing to it.
+        std::thread::sleep(Duration::from_millis(1));
+        let syscalls = take(&mut self.syscalls, |key| u32::from(key.generation) == finished, syscalls::sum);
+        sink(Event::Syscalls(&syscalls));
+        let processes = take(&mut self.processes, |key| key.generation == finished, sched::sum);
+        sink(Event::ProcessTimes(&processes));
+        let mut losses = Vec::new();
+        for (index, before) in self.lost_before.iter_mut().enumerate() {
+            let Ok(counts) = self.lost.get(&(index as u32), 0) else { continue };
+            let count: u64 = counts.iter().sum();
+            if count > *before {
+                losses.push((event::lost::NAMES[index], count - *before));
+                *before = count;
+            }
+        }
+        sink(Event::Lost(&losses));
+    }
+
+    /// Tells the kernel side what to do with a socket: one of `hitscope_schemas::sockets::VERDICT_*`.
+    pub fn set_verdict(&mut self, socket: u64, verdict: u16) {
+        // It can fail only for want of kernel memory; the socket then stays as it is.
+        let _ = self.verdicts.insert(socket, verdict, 0);
+    }
+
+    /// Frees the kernel side's entries of a socket that is gone.
+    pub fn forget_socket(&mut self, socket: u64) {
+        // Most often the kernel side has seen the close and freed them itself.
+        let _ = self.sockets.remove(&socket);
+        let _ = self.verdicts.remove(&socket);
+    }
+}
+
+/// Empties the entries of one generation out of a per-CPU map.
+fn take<K: Pod + Eq + Hash, V: Pod>(
+    map: &mut PerCpuHashMap<MapData, K, V>,
+    finished: impl Fn(&K) -> bool,
+    sum: impl Fn(&[V]) -> V,
+) -> Vec<(K, V)> {
+    let keys: Vec<K> = map.keys().filter_map(Result::ok).filter(finished).collect();
+    let mut entries = Vec::with_capacity(keys.len());
+    for key in keys {
+        if let Ok(values) = map.get(&key, 0) {
+            entries.push((key, sum(&values)));
+            let _ = map.remove(&key);
+        }
+    }
+    entries
+}
+
+/// A ring buffer record as an event; `None` for a kind or size that these sources do not know.
+pub(crate) fn decode(record: &[u8]) -> Option<Event<'_>> {
+    fn whole<T: bytemuck::AnyBitPattern>(record: &[u8]) -> Option<&T> {
+        bytemuck::try_from_bytes(record.get(..size_of::<T>())?).ok()
+    }
+    match whole::<EventHeader>(record)?.kind {
+        event::KIND_EXEC => whole::<ExecEvent>(record).map(Event::Exec),
+        event::KIND_EXIT => whole::<ExitEvent>(record).map(Event::Exit),
+        event::KIND_SOCKET => whole::<SocketEvent>(record).map(Event::Socket),
+        event::KIND_CLOSE => whole::<CloseEvent>(record).map(Event::Close),
+        event::KIND_SEGMENT => {
+            let segment: &SegmentEvent = whole(record)?;
+            let captured = record.get(size_of::<SegmentEvent>()..)?;
+            let (head, rest) = captured.split_at_checked(segment.head_len as usize)?;
+            Some(Event::Segment(segment, head, rest.get(..segment.tail_len as usize)?))
+        }
+        _ => None,
+    }
+}

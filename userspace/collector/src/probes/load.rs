@@ -1,0 +1,207 @@
+//! Loading the probes' object and attaching its programs.
+
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::{Map, MapData, MapError, ProgramArray},
+    programs::{BtfTracePoint, Program, ProgramError, ProgramInfo, RawTracePoint},
+};
+
+use super::{Definition, ProbeState, ProgramState, Settings};
+use crate::kernel::btf::{self, Resolved};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hitscope-probes.o"));
+
+/// Why no probe at all could be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No BTF.
+    #[error(transparent)]
+    Btf(#[from] btf::Error),
+    /// The kernel refused the object's maps.
+    #[error("the kernel refused the probes' maps: {}", cause(.0))]
+    Load(#[from] aya::EbpfError),
+    /// The kernel's types cannot be read a second time.
+    #[error("cannot read the kernel's types: {0}")]
+    Types(#[from] aya::BtfError),
+    /// A map is not what it should be.
+    #[error("map {name} of the probes: {source}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+    /// A map is not there.
+    #[error("the probes have no map {0}; the program and its probes were built from different sources")]
+    NoMap(&'static str),
+}
+
+/// An error with what caused it, in one line.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Takes a map out of the loaded object.
+pub(super) fn map<T>(loaded: &mut Ebpf, name: &'static str) -> Result<T, Error>
+where
+    T: TryFrom<Map, Error = MapError>,
+{
+    let map = loaded.take_map(name).ok_or(Error::NoMap(name))?;
+    T::try_from(map).map_err(|source| Error::Map { name, source })
+}
+
+/// The object in the kernel, while programs are attached one by one.
+pub(super) struct Loader {
+    loaded: Ebpf,
+    types: Btf,
+    tails: ProgramArray<MapData>,
+    syscall_programs: Option<Result<Vec<ProgramState>, String>>,
+}
+
+impl Loader {
+    pub(super) fn new(settings: &Settings, resolved: &Resolved) -> Result<Self, Error> {
+        let types = Btf::from_sys_fs()?;
+        let ring_bytes = settings.ring_buffer_bytes.max(64 << 10).next_power_of_two();
+        let count_syscalls = u32::from(!settings.disabled.contains("syscalls"));
+        // The reader is woken early enough to drain at leisure, and life-cycle records always find room.
+        let wake_bytes = u64::from(ring_bytes) / 32;
+        let segment_limit_bytes = u64::from(ring_bytes) / 8 * 7;
+        let mut loaded = EbpfLoader::new()
+            .btf(Some(&types))
+            .override_global("OFFSETS", &resolved.offsets, true)
+            .override_global("COUNT_SYSCALLS", &count_syscalls, true)
+            .override_global("WAKE_BYTES", &wake_bytes, true)
+            .override_global("SEGMENT_LIMIT_BYTES", &segment_limit_bytes, true)
+            .override_global("RUN_BYTES", &settings.capture_bytes, true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("SYSCALLS", settings.max_syscalls)
+            .map_max_entries("PROCESSES", settings.max_processes)
+            .map_max_entries("SOCKETS", settings.max_sockets)
+            .map_max_entries("VERDICTS", settings.max_sockets)
+            .load(OBJECT)?;
+        let tails = map(&mut loaded, "TAILS")?;
+        Ok(Self { loaded, types, tails, syscall_programs: None })
+    }
+
+    /// The object, with everything attached, and the array of tail programs, which the kernel empties once nobody
+    /// holds it.
+    pub(super) fn finish(self) -> (Ebpf, ProgramArray<MapData>) {
+        (self.loaded, self.tails)
+    }
+
+    /// Attaches one probe, if it is wanted and can run.
+    pub(super) fn attach(&mut self, probe: &Definition, settings: &Settings, resolved: &Resolved) -> ProbeState {
+        let missing: Vec<&str> =
+            probe.needs.iter().filter_map(|field| resolved.absent.get(field).map(String::as_str)).collect();
+        let result = if settings.disabled.contains(probe.name) {
+            Err("turned off by `disabled` in the section [probes] of the configuration".to_owned())
+        } else if !missing.is_empty() {
+            Err(format!("this kernel differs from those hitscope knows: {}", missing.join(", ")))
+        } else {
+            (probe.attach)(self)
+        };
+        let (programs, reason) = match result {
+            Ok(programs) => (programs, None),
+            Err(reason) => (Vec::new(), Some(reason)),
+        };
+        ProbeState { name: probe.name, doc: probe.doc, running: reason.is_none(), reason, programs }
+    }
+
+    /// A program of the object.
+    pub(super) fn program<'a, T>(&'a mut self, name: &str) -> Result<&'a mut T, String>
+    where
+        &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+    {
+        self.loaded
+            .program_mut(name)
+            .ok_or_else(|| format!("the probes have no program {name}"))?
+            .try_into()
+            .map_err(|error: ProgramError| explain(name, &error))
+    }
+
+    /// The pair that sees every syscall; `syscalls` and `sockets` share it.
+    pub(super) fn attach_syscall_programs(&mut self) -> Result<Vec<ProgramState>, String> {
+        if self.syscall_programs.is_none() {
+            let result = ["sys_exit", "sys_enter"].into_iter().map(|name| self.attach_raw_tracepoint(name)).collect();
+            self.syscall_programs = Some(result);
+        }
+        self.syscall_programs.clone().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    fn attach_raw_tracepoint(&mut self, name: &'static str) -> Result<ProgramState, String> {
+        let program: &mut RawTracePoint = self.program(name)?;
+        program.load().map_err(|error| explain(name, &error))?;
+        program.attach(name).map_err(|error| explain(name, &error))?;
+        Ok(program_state(name, program.info().ok()))
+    }
+
+    /// Attaches a program with typed arguments.
+    pub(super) fn attach_btf_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &str,
+    ) -> Result<ProgramState, String> {
+        let program: &mut BtfTracePoint = self
+            .loaded
+            .program_mut(name)
+            .ok_or_else(|| format!("the probes have no program {name}"))?
+            .try_into()
+            .map_err(|error: ProgramError| explain(name, &error))?;
+        program.load(tracepoint, &self.types).map_err(|error| explain(name, &error))?;
+        program.attach().map_err(|error| explain(name, &error))?;
+        Ok(program_state(name, program.info().ok()))
+    }
+
+    /// Puts a program where the syscall programs find it.
+    pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, String> {
+        let program: &mut RawTracePoint = self
+            .loaded
+            .program_mut(name)
+            .ok_or_else(|| format!("the probes have no program {name}"))?
+            .try_into()
+            .map_err(|error: ProgramError| explain(name, &error))?;
+        program.load().map_err(|error| explain(name, &error))?;
+        let fd = program.fd().map_err(|error| explain(name, &error))?;
+        self.tails.set(index, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
+        Ok(program_state(name, program.info().ok()))
+    }
+}
+
+pub(super) fn program_state(name: &'static str, info: Option<ProgramInfo>) -> ProgramState {
+    ProgramState { name, verified_instructions: info.and_then(|info| info.verified_instruction_count()) }
+}
+
+/// Why a program could not be loaded or attached, and what the user can do.
+pub(super) fn explain(program: &str, error: &ProgramError) -> String {
+    let io_error = match error {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let log = verifier_log.to_string();
+            // The verifier's verdict stands at the end of its log, before the statistics.
+            let last: Vec<&str> = log.lines().rev().filter(|line| !line.starts_with("processed ")).take(3).collect();
+            if last.iter().any(|line| !line.trim().is_empty()) {
+                let verdict: Vec<&str> = last.into_iter().rev().map(str::trim).collect();
+                return format!("{program}: the kernel's verifier refused it: {}", verdict.join("; "));
+            }
+            io_error
+        }
+        ProgramError::SyscallError(error) => &error.io_error,
+        other => return format!("{program}: {}", cause(other)),
+    };
+    let mend = match io_error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            "; run as root, or with CAP_BPF and CAP_PERFMON; inside a container its seccomp profile must allow bpf() and perf_event_open(); kernel lockdown must not be `confidentiality`"
+        }
+        Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP) => "; this kernel lacks the hook",
+        _ => "",
+    };
+    format!("{program}: {}{mend}", cause(error))
+}
