@@ -1,20 +1,19 @@
-//! Puts the compiled probes where the collector embeds them. `cargo xtask build` makes them and says where they are.
+//! Puts the compiled probes where the collector embeds them: from HITSCOPE_PROBES, or where `cargo xtask probes` leaves them.
 
 use std::{env, fs, path::PathBuf};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=HITSCOPE_PROBES");
     let target = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo")).join("hitscope-probes.o");
-    let source = env::var_os("HITSCOPE_PROBES").map(PathBuf::from);
-    let copied = source.as_ref().map(|source| {
-        println!("cargo::rerun-if-changed={}", source.display());
-        fs::copy(source, &target)
-    });
-    match copied {
-        Some(Ok(_)) => {}
-        Some(Err(error)) => {
-            println!("cargo::error=cannot copy the probes from {:?}: {error}", source.unwrap_or_default());
-        }
-        None => println!("cargo::error=the probes are not built: run `cargo xtask build`, which sets HITSCOPE_PROBES"),
+    let source = env::var_os("HITSCOPE_PROBES").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/probes/hitscope-probes.o"),
+        PathBuf::from,
+    );
+    println!("cargo::rerun-if-changed={}", source.display());
+    if let Err(error) = fs::copy(&source, &target) {
+        println!(
+            "cargo::error=the probes are not at {} ({error}): run `cargo xtask probes`, or `cargo xtask build` for all",
+            source.display()
+        );
     }
 }
