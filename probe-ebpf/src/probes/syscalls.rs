@@ -77,7 +77,7 @@ pub fn sys_exit(context: RawTracePointContext) -> i32 {
     let duration_ns = unsafe { bpf_ktime_get_ns() } - thread.enter_ns;
     if global!(COUNT_SYSCALLS) != 0 {
         let key = SyscallKey { pid: thread.process.pid, syscall: syscall as u16, generation: generation() as u16 };
-        record(&key, duration_ns, result < 0 && result >= -4095);
+        record(&key, duration_ns, (-4095..0).contains(&result));
     }
     if result > 0 && !matches!(class(syscall), Class::Other | Class::Close) {
         tail_call(&context, TAIL_TRANSFER);
@@ -90,7 +90,7 @@ fn record(key: &SyscallKey, duration_ns: u64, failed: bool) {
     let stats = match SYSCALLS.get_ptr_mut(key) {
         Some(stats) => stats,
         None => {
-            if SYSCALLS.insert(key, &EMPTY, 0).is_err() {
+            if SYSCALLS.insert(key, EMPTY, 0).is_err() {
                 return count(lost::SYSCALL_MAP_FULL);
             }
             match SYSCALLS.get_ptr_mut(key) {
