@@ -90,7 +90,7 @@ fn record(key: &SyscallKey, duration_ns: u64, failed: bool) {
     let stats = match SYSCALLS.get_ptr_mut(key) {
         Some(stats) => stats,
         None => {
-            if SYSCALLS.insert(key, EMPTY, 0).is_err() {
+            if SYSCALLS.insert(key, &EMPTY, 0).is_err() {
                 return count(lost::SYSCALL_MAP_FULL);
             }
             match SYSCALLS.get_ptr_mut(key) {
