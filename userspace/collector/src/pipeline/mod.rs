@@ -1,0 +1,449 @@
+//! From events to rows: the one path that live probes, recordings and tests all take.
+//!
+//! Nothing here reads a file or a clock: all that it knows comes in as an [`Input`] or as an answer of [`Facts`]. The
+//! same inputs give the same rows.
+
+mod connections;
+mod losses;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hitscope_schemas::{
+    sched::{ExecEvent, ExitEvent},
+    sockets::{
+        CloseEvent, SENT, SegmentEvent, SocketEvent, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN,
+    },
+    syscalls::{SyscallKey, SyscallStats},
+    tables,
+};
+use hitscope_wire::{Direction, Exchange, Mark, Outcome, Segment, Verdict};
+
+use self::{
+    connections::{Connection, Connections, Grouped, is_decoded},
+    losses::Losses,
+};
+use crate::{
+    clocks::Clocks,
+    event::Event,
+    facts::{Facts, HostSample, ProcessSample},
+    hosts,
+    processes::{Processes, exit_code},
+    rows::Rows,
+    settings::{Settings, window_start},
+    syscalls,
+    windows::{Measures, Origin, Windows},
+};
+
+/// The syscall counts that come with a second's tick are of the second before, ns.
+const HALF_SECOND_NS: i64 = 500_000_000;
+
+/// Anything that goes into the pipeline; a recording is a list of these.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// From the kernel.
+    Event(Event<'a>),
+    /// From `/proc`: every process.
+    Processes(&'a ProcessSample),
+    /// From `/proc`: the host.
+    Host(&'a HostSample),
+    /// About hitscope itself, for the `events` table: kind (`start`, `stop`, `probe`) and detail.
+    Note(&'a str, &'a str),
+    /// A second has passed; monotonic clock, ns.
+    Tick(u64),
+    /// Nothing more comes.
+    End,
+}
+
+/// What the kernel side should know about a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketCommand {
+    /// `VERDICT_*` of a socket, by its inode number.
+    Verdict(u64, u16),
+    /// The socket is gone.
+    Forget(u64),
+}
+
+/// All state between events and rows.
+pub struct Pipeline {
+    settings: Settings,
+    wire: Arc<hitscope_wire::Settings>,
+    clocks: Clocks,
+    /// The latest moment heard of, monotonic, ns.
+    now_ns: u64,
+    window: i64,
+    connections: Connections,
+    processes: Processes,
+    windows: Windows,
+    syscall_names: syscalls::Names,
+    host: Option<HostSample>,
+    losses: Losses,
+    overflowed: u64,
+    events_left: u32,
+    counters: Counters,
+    commands: Vec<SocketCommand>,
+    rows: Rows,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counters {
+    connections: u64,
+    encrypted: u64,
+    segments: u64,
+    segment_bytes: u64,
+    executed: u64,
+    exited: u64,
+}
+
+impl Pipeline {
+    /// `architecture` is that of the host where the events come from, as [`std::env::consts::ARCH`] names it.
+    pub fn new(settings: &Settings, architecture: &str) -> Self {
+        let wire = hitscope_wire::Settings {
+            keep_literals: settings.keep_literals,
+            connection_bytes: settings.connection_bytes,
+            ..hitscope_wire::Settings::default()
+        };
+        Self {
+            windows: Windows::new(settings),
+            events_left: settings.events_per_second,
+            settings: settings.clone(),
+            wire: Arc::new(wire),
+            clocks: Clocks::default(),
+            now_ns: 0,
+            window: 0,
+            connections: Connections::default(),
+            processes: Processes::default(),
+            syscall_names: syscalls::Names::new(architecture),
+            host: None,
+            losses: Losses::default(),
+            overflowed: 0,
+            counters: Counters::default(),
+            commands: Vec::new(),
+            rows: Rows::default(),
+        }
+    }
+
+    /// Takes in whatever comes next.
+    pub fn handle(&mut self, input: Input<'_>, facts: &mut dyn Facts) {
+        match input {
+            Input::Event(event) => self.event(event, facts),
+            Input::Processes(sample) => {
+                self.processes.sample(sample, &self.clocks, facts, &mut self.rows.processes);
+                let processes = &self.processes;
+                for socket in self.connections.orphans(|pid| processes.alive(pid)) {
+                    self.remove(socket, self.now_ns);
+                }
+            }
+            Input::Host(sample) => {
+                if let Some(before) = &self.host {
+                    self.rows.hosts.push(hosts::row(before, sample));
+                }
+                self.host = Some(sample.clone());
+            }
+            Input::Note(kind, detail) => {
+                let time = self.clocks.wall(self.now_ns);
+                self.rows.events.push(row(time, kind, 0, "".into(), detail));
+            }
+            Input::Tick(now_ns) => self.tick(now_ns),
+            Input::End => {
+                self.tick(self.now_ns);
+                self.processes.finish(&self.clocks, &mut self.rows.processes);
+                self.losses.report(self.clocks.wall(self.now_ns), &mut self.rows.events);
+            }
+        }
+    }
+
+    /// Counts something that was dropped outside of the pipeline.
+    pub fn lost(&mut self, reason: &str, count: u64) {
+        self.losses.add(reason, count);
+    }
+
+    /// The rows made so far.
+    pub fn take_rows(&mut self) -> Rows {
+        std::mem::take(&mut self.rows)
+    }
+
+    /// What the kernel side should be told.
+    pub fn commands(&mut self) -> impl Iterator<Item = SocketCommand> + '_ {
+        self.commands.drain(..)
+    }
+
+    /// The wall clock of the latest moment heard of, ns since the epoch.
+    pub fn wall_ns(&self) -> i64 {
+        self.clocks.wall(self.now_ns)
+    }
+
+    /// What was dropped since the start, by reason.
+    pub fn losses(&self) -> BTreeMap<String, u64> {
+        self.losses.totals()
+    }
+
+    /// What was seen since the start, and what is followed now.
+    pub fn counters(&self) -> BTreeMap<String, u64> {
+        let Counters { connections, encrypted, segments, segment_bytes, executed, exited } = self.counters;
+        [
+            ("hits", self.windows.hits()),
+            ("connections", connections),
+            ("connections_open", self.connections.len() as u64),
+            ("connections_encrypted", encrypted),
+            ("segments", segments),
+            ("segment_bytes", segment_bytes),
+            ("processes", self.processes.len() as u64),
+            ("processes_executed", executed),
+            ("processes_exited", exited),
+        ]
+        .map(|(name, count)| (name.to_owned(), count))
+        .into()
+    }
+
+    fn event(&mut self, event: Event<'_>, facts: &mut dyn Facts) {
+        match event {
+            Event::Clock(clock) => {
+                self.clocks.set(clock);
+                self.now_ns = self.now_ns.max(clock.monotonic_ns);
+            }
+            Event::Exec(event) => self.exec(event, facts),
+            Event::Exit(event) => self.exit(event, facts),
+            Event::Socket(event) => self.socket(event, facts),
+            Event::Segment(event, head, tail) => self.segment(event, head, tail, facts),
+            Event::Close(CloseEvent { header, socket }) => {
+                self.now_ns = self.now_ns.max(header.time_ns);
+                self.close(*socket, header.time_ns);
+            }
+            Event::Syscalls(counts) => self.syscalls(counts),
+            Event::ProcessTimes(times) => {
+                self.processes.times(times, self.now_ns, &self.clocks, facts, &mut self.rows.processes);
+            }
+            Event::Lost(reasons) => {
+                for (reason, count) in reasons {
+                    self.losses.add(reason, *count);
+                }
+            }
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        self.windows.flush(&mut self.rows);
+        self.processes.tick(self.now_ns, &self.clocks, &mut self.rows.processes);
+        self.connections.expire(self.now_ns);
+        self.events_left = self.settings.events_per_second;
+        let overflowed = self.windows.overflowed();
+        self.losses.add("operations_over_limit", overflowed - std::mem::replace(&mut self.overflowed, overflowed));
+        let wall_ns = self.clocks.wall(self.now_ns);
+        if std::mem::replace(&mut self.window, window_start(wall_ns)) != self.window {
+            self.losses.report(wall_ns, &mut self.rows.events);
+        }
+    }
+
+    fn exec(&mut self, event: &ExecEvent, facts: &mut dyn Facts) {
+        self.counters.executed += 1;
+        self.now_ns = self.now_ns.max(event.header.time_ns);
+        let info = self.processes.exec(event, &self.clocks, facts);
+        if self.may_write_event() {
+            let time = self.clocks.wall(event.header.time_ns);
+            let detail = if info.arguments.is_empty() { &info.command } else { &info.arguments };
+            self.rows.events.push(row(time, "exec", info.pid, info.service.clone(), detail));
+        }
+    }
+
+    fn exit(&mut self, event: &ExitEvent, facts: &mut dyn Facts) {
+        self.counters.exited += 1;
+        let ended_ns = event.header.time_ns;
+        self.now_ns = self.now_ns.max(ended_ns);
+        for socket in self.connections.of_process(event.header.pid) {
+            self.remove(socket, ended_ns);
+        }
+        let info = self.processes.exit(event, &self.clocks, facts);
+        if self.may_write_event() {
+            let lived_ms = self.clocks.boottime(ended_ns).saturating_sub(event.start_ns) / 1_000_000;
+            let detail = format!("{}: exit code {} after {lived_ms} ms", info.command, exit_code(event.exit_status));
+            let time = self.clocks.wall(ended_ns);
+            self.rows.events.push(row(time, "exit", info.pid, info.service.clone(), &detail));
+        }
+    }
+
+    fn may_write_event(&mut self) -> bool {
+        let may = self.events_left > 0;
+        self.events_left = self.events_left.saturating_sub(1);
+        self.losses.add("process_events_over_limit", u64::from(!may));
+        may
+    }
+
+    fn syscalls(&mut self, counts: &[(SyscallKey, SyscallStats)]) {
+        let window = window_start(self.clocks.wall(self.now_ns) - HALF_SECOND_NS);
+        self.rows.syscalls.extend(counts.iter().map(|(key, stats)| {
+            syscalls::row(key, stats, window, self.processes.service(key.pid), &mut self.syscall_names)
+        }));
+    }
+
+    fn socket(&mut self, event: &SocketEvent, facts: &mut dyn Facts) {
+        let (socket, pid, now_ns) = (event.socket, event.header.pid, event.header.time_ns);
+        self.now_ns = self.now_ns.max(now_ns);
+        let end = self.connections.end(Some(event));
+        if let Some(connection) = self.connections.get(socket, now_ns) {
+            if connection.is(pid, &end) {
+                // The kernel's entry had to make room meanwhile: it does not know the verdict any more.
+                if connection.verdict != VERDICT_UNKNOWN {
+                    self.commands.push(SocketCommand::Verdict(socket, connection.verdict));
+                }
+                return;
+            }
+            self.close(socket, now_ns);
+        }
+        self.connect(socket, pid, end, now_ns, facts);
+    }
+
+    fn connect(&mut self, socket: u64, pid: u32, end: connections::End, now_ns: u64, facts: &mut dyn Facts) {
+        while self.connections.len() >= self.settings.max_connections.max(1) {
+            let Some(oldest) = self.connections.oldest() else { break };
+            let decoded = self.connections.get(oldest, now_ns).is_some_and(|connection| is_decoded(connection));
+            self.losses.add("connections_over_limit", u64::from(decoded));
+            self.remove(oldest, now_ns);
+        }
+        self.counters.connections += 1;
+        let info = self.processes.lookup(pid, &self.clocks, facts);
+        let decoder = hitscope_wire::Connection::new(self.wire.clone());
+        self.connections.insert(socket, Connection::new(info, end, decoder, now_ns));
+    }
+
+    fn segment(&mut self, event: &SegmentEvent, head: &[u8], tail: &[u8], facts: &mut dyn Facts) {
+        let (socket, pid, now_ns) = (event.socket, event.header.pid, event.header.time_ns);
+        self.now_ns = self.now_ns.max(now_ns);
+        self.counters.segments += 1;
+        self.counters.segment_bytes += event.length;
+        if self.connections.is_ignored(socket) {
+            return;
+        }
+        match self.connections.get(socket, now_ns) {
+            Some(connection) if connection.info.pid == pid && !connection.info.superseded() => {}
+            Some(_) => {
+                let info = self.processes.lookup(pid, &self.clocks, facts);
+                self.connections.hand_over(socket, info);
+            }
+            // Its first record was lost.
+            None => self.connect(socket, pid, self.connections.end(None), now_ns, facts),
+        }
+        let Some(connection) = self.connections.get(socket, now_ns) else { return };
+        let segment = Segment {
+            direction: if event.direction == SENT { Direction::Sent } else { Direction::Received },
+            enter_ns: event.enter_ns,
+            mark: Mark {
+                time_ns: now_ns,
+                thread_id: event.header.thread_id,
+                cpu_ns: event.times.cpu_ns,
+                runqueue_ns: event.times.runqueue_ns,
+            },
+            offset: event.offset,
+            length: event.length,
+            head,
+            tail,
+        };
+        let mut sink = Sink {
+            windows: &mut self.windows,
+            losses: &mut self.losses,
+            clocks: &self.clocks,
+            service: &connection.info.service,
+            origin: &connection.origin,
+            group: &mut connection.group,
+            encrypted: connection.decoder.facts().encrypted,
+            found_encrypted: None,
+        };
+        let verdict = connection.decoder.feed(&segment, &mut |outcome| sink.take(outcome));
+        if let Some(protocol) = sink.found_encrypted {
+            self.counters.encrypted += 1;
+            if self.processes.first_encrypted(&connection.info, protocol) {
+                let detail = format!(
+                    "{protocol} connections of this process are encrypted and not decoded, first one with {} port {}",
+                    connection.origin.remote_address, connection.origin.remote_port
+                );
+                let (time, service) = (self.clocks.wall(now_ns), connection.info.service.clone());
+                self.rows.events.push(row(time, "lost", pid, service, &detail));
+            }
+        }
+        let verdict = match verdict {
+            Verdict::Unknown => VERDICT_UNKNOWN,
+            Verdict::Decoded => VERDICT_DECODED,
+            Verdict::Ignored => VERDICT_IGNORED,
+        };
+        if verdict != connection.verdict {
+            connection.verdict = verdict;
+            self.commands.push(SocketCommand::Verdict(socket, verdict));
+            if verdict == VERDICT_IGNORED {
+                self.connections.ignore(socket, now_ns);
+            }
+        }
+    }
+
+    /// Takes a connection out; what it had begun and not finished becomes aborted hits.
+    fn close(&mut self, socket: u64, time_ns: u64) {
+        let Some(mut connection) = self.connections.remove(socket) else { return };
+        let mut sink = Sink {
+            windows: &mut self.windows,
+            losses: &mut self.losses,
+            clocks: &self.clocks,
+            service: &connection.info.service,
+            origin: &connection.origin,
+            group: &mut connection.group,
+            encrypted: connection.decoder.facts().encrypted,
+            found_encrypted: None,
+        };
+        connection.decoder.close(time_ns, &mut |outcome| sink.take(outcome));
+    }
+
+    /// As [`Self::close`], where the kernel does not know that the socket is gone.
+    fn remove(&mut self, socket: u64, time_ns: u64) {
+        self.close(socket, time_ns);
+        self.commands.push(SocketCommand::Forget(socket));
+    }
+}
+
+/// Takes what a decoder finds on one connection.
+struct Sink<'a> {
+    windows: &'a mut Windows,
+    losses: &'a mut Losses,
+    clocks: &'a Clocks,
+    service: &'a Arc<str>,
+    origin: &'a Origin,
+    group: &'a mut Option<Grouped>,
+    encrypted: bool,
+    found_encrypted: Option<&'static str>,
+}
+
+impl Sink<'_> {
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Hit(exchange) => self.hit(exchange),
+            Outcome::Encrypted(protocol) => self.found_encrypted = Some(protocol.as_str()),
+            Outcome::Lost { reason, count } => self.losses.add(reason, count),
+        }
+    }
+
+    fn hit(&mut self, exchange: Exchange) {
+        let (protocol, side) = (exchange.protocol.as_str(), exchange.side.as_str());
+        let grouped = match self.group.take() {
+            Some(grouped) if grouped.protocol == protocol && grouped.side == side => grouped,
+            _ => Grouped { protocol, side, id: self.windows.group(self.service, protocol, side) },
+        };
+        let grouped = self.group.insert(grouped);
+        let (start, end) = (&exchange.start, &exchange.end);
+        let duration_ns = end.time_ns.saturating_sub(start.time_ns);
+        // A thread that came so far has used CPU, if only a little: without the scheduler's probe both are zero.
+        let same_thread = start.thread_id == end.thread_id && end.cpu_ns > 0 && end.cpu_ns >= start.cpu_ns;
+        // The marks are taken as the calls return, so the last call's own time may reach beyond the hit's end.
+        let spent = |start: u64, end: u64| same_thread.then(|| end.saturating_sub(start).min(duration_ns));
+        let measures = Measures {
+            end_ns: self.clocks.wall(end.time_ns),
+            duration_ns,
+            cpu_ns: spent(start.cpu_ns, end.cpu_ns),
+            runqueue_ns: spent(start.runqueue_ns, end.runqueue_ns),
+        };
+        self.windows.add(&grouped.id, self.origin, self.encrypted, measures, exchange);
+    }
+}
+
+fn row(time: i64, kind: &str, pid: u32, service: Arc<str>, detail: &str) -> tables::Event {
+    tables::Event { time, kind: kind.into(), pid, service, detail: detail.into() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,518 @@
+//! The table of processes: who each is, and what it used since its last row.
+//!
+//! It is fed by samples of `/proc`, by the scheduler's exact times, by exec and exit records, and by asking `/proc` about
+//! a process that is first met on a socket. A process is its pid and its start in ticks, as far as `/proc` tells it.
+//!
+//! Precision: with the `sched` probe, CPU, run queue and switches are exact, and divided between user and kernel mode as
+//! the kernel's accounting divides them; without it they come from `/proc`, to the tick of 10 ms, run queue unknown,
+//! switches of the first thread only, and a process's end is noticed up to 10 s late, without exit code.
+
+mod rows;
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hitscope_schemas::{
+    sched::{ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
+    tables,
+};
+
+pub(crate) use self::rows::exit_code;
+use self::rows::{Interval, States, Totals};
+use crate::{
+    clocks::Clocks,
+    facts::{Facts, Identity, ProcessSample, Stat, TICK_NS, Usage},
+    sampler::arguments,
+    services::{Placement, placement},
+};
+
+/// How long a thread may still use CPU after the record of its process's end, ns: the row waits for it.
+const EXIT_GRACE_NS: u64 = 200_000_000;
+/// A row at exit waits no longer for the scheduler's times, ns.
+const EXIT_WAIT_NS: u64 = 5_000_000_000;
+/// Processes read from `/proc` per second because something else than a sample met them first.
+const READS_PER_SECOND: u32 = 256;
+/// What starts services and containers: the children are about to move to a cgroup of their own.
+const MANAGERS: [&str; 8] = ["systemd", "containerd-shim", "runc", "crun", "conmon", "dockerd", "kubelet", "init"];
+
+/// Who a process is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Process.
+    pub pid: u32,
+    /// Start since boot, ticks.
+    pub start_ticks: u64,
+    /// Start on the wall clock, ns since the epoch.
+    pub start_time_ns: i64,
+    /// The process that started it.
+    pub parent_pid: u32,
+    /// The kernel's `comm`.
+    pub command: Arc<str>,
+    /// Separated by blanks.
+    pub arguments: Arc<str>,
+    /// Effective user: name, or number.
+    pub user: Arc<str>,
+    /// The group that it belongs to.
+    pub service: Arc<str>,
+    /// Container id, where it is in one.
+    pub container: Option<Arc<str>>,
+    /// Set when the process became something else: who holds this should ask again.
+    superseded: Cell<bool>,
+}
+
+impl Info {
+    /// Whether the process has become something else since.
+    pub fn superseded(&self) -> bool {
+        self.superseded.get()
+    }
+}
+
+type Key = (u32, u64);
+
+struct Process {
+    info: Rc<Info>,
+    /// Whether anything but its key is known.
+    identified: bool,
+    /// From its cgroup, or its parent's.
+    placement: Option<Placement>,
+    /// Whether it is from its own.
+    placed: bool,
+    /// `/proc` was asked about it in vain.
+    asked: bool,
+    /// Program started, wall clock, ns; a sample begun before knows only the one before.
+    executed_ns: i64,
+    /// The scheduler's, since the last row.
+    times: ProcessTimes,
+    usage: Usage,
+    threads: u32,
+    /// At the last row; `None` before the first sample.
+    totals: Option<Totals>,
+    /// End of the last row, wall clock, ns.
+    counted_ns: i64,
+    exit: Option<Box<ExitEvent>>,
+    /// The row at exit is written.
+    reported: bool,
+    /// The last sample it was in.
+    seen: u64,
+    /// End of the first sample that it should have been in, but was not.
+    missing_ns: Option<i64>,
+    /// Protocols of which an encrypted connection was reported.
+    encrypted: Vec<&'static str>,
+}
+
+/// Every process met, until its last row is written.
+pub struct Processes {
+    table: HashMap<Key, Process, FixedState>,
+    /// Start of the process that has a pid now.
+    current: HashMap<u32, u64, FixedState>,
+    /// Ended, last row not written yet.
+    ended: Vec<Key>,
+    /// Pids that nothing could be learnt about.
+    strangers: HashMap<u32, Rc<Info>, FixedState>,
+    users: HashMap<u32, Arc<str>, FixedState>,
+    states: States,
+    kernel: Arc<str>,
+    unknown: Arc<str>,
+    empty: Arc<str>,
+    /// Whether the scheduler's times come.
+    scheduler: bool,
+    /// When they last came, monotonic, ns.
+    drained_ns: u64,
+    sampled_ns: Option<i64>,
+    samples: u64,
+    reads_left: u32,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self {
+            table: HashMap::default(),
+            current: HashMap::default(),
+            ended: Vec::new(),
+            strangers: HashMap::default(),
+            users: HashMap::default(),
+            states: States::new(),
+            kernel: "kernel".into(),
+            unknown: "unknown".into(),
+            empty: "".into(),
+            scheduler: false,
+            drained_ns: 0,
+            sampled_ns: None,
+            samples: 0,
+            reads_left: READS_PER_SECOND,
+        }
+    }
+}
+
+impl Processes {
+    /// Once a second.
+    pub fn tick(&mut self, now_ns: u64, clocks: &Clocks, rows: &mut Vec<tables::Process>) {
+        self.reads_left = READS_PER_SECOND;
+        self.write_ended(now_ns, clocks, rows);
+    }
+
+    /// How many processes are in the table.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether the table is empty.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Whether a process with this pid is there, as far as known.
+    pub fn alive(&self, pid: u32) -> bool {
+        self.current(pid).is_some_and(|process| process.exit.is_none())
+    }
+
+    /// The service of a process that had this pid of late.
+    pub fn service(&self, pid: u32) -> Arc<str> {
+        self.current(pid).map_or_else(|| self.unknown.clone(), |process| process.info.service.clone())
+    }
+
+    /// Who has this pid; asks `/proc` where the cgroup is not known yet.
+    pub fn lookup(&mut self, pid: u32, clocks: &Clocks, facts: &mut dyn Facts) -> Rc<Info> {
+        if !self.current(pid).is_some_and(|process| process.placed || process.asked) {
+            self.ask(pid, clocks, facts);
+        }
+        match self.current(pid) {
+            Some(process) => process.info.clone(),
+            None => {
+                let stranger = self.stranger(pid, 0, 0);
+                self.strangers.entry(pid).or_insert(stranger).clone()
+            }
+        }
+    }
+
+    /// Whether this is the first encrypted connection of the process and protocol.
+    pub fn first_encrypted(&mut self, info: &Info, protocol: &'static str) -> bool {
+        let Some(process) = self.table.get_mut(&(info.pid, info.start_ticks)) else { return false };
+        let first = !process.encrypted.contains(&protocol);
+        if first {
+            process.encrypted.push(protocol);
+        }
+        first
+    }
+
+    /// A process replaced its program.
+    pub fn exec(&mut self, event: &ExecEvent, clocks: &Clocks, facts: &mut dyn Facts) -> Rc<Info> {
+        let key = (event.header.pid, event.start_ns / TICK_NS);
+        self.insert(key, clocks);
+        let place = self.table[&key].placement.clone().or_else(|| self.inherited(event.parent_pid));
+        let length = (event.arguments_len as usize).min(event.arguments.len());
+        let stat = self.stat(key, event.parent_pid, &event.comm);
+        let identity =
+            self.info(&stat, event.user_id, arguments(&event.arguments[..length]), place.as_ref(), clocks, facts);
+        let process = self.table.get_mut(&key).expect("inserted above");
+        process.executed_ns = clocks.wall(event.header.time_ns);
+        process.asked = false;
+        replace(process, identity);
+        let unplaced = place.is_none();
+        process.placement = place;
+        if unplaced {
+            self.ask(key.0, clocks, facts);
+        }
+        self.table[&key].info.clone()
+    }
+
+    /// The last thread of a process ended; its row follows when the scheduler's last times of it are in.
+    pub fn exit(&mut self, event: &ExitEvent, clocks: &Clocks, facts: &mut dyn Facts) -> Rc<Info> {
+        let key = (event.header.pid, event.start_ns / TICK_NS);
+        self.insert(key, clocks);
+        if !self.table[&key].identified {
+            let place = self.inherited(event.parent_pid);
+            let stat = self.stat(key, event.parent_pid, &event.comm);
+            let arguments = self.empty.clone();
+            let info = self.info(&stat, event.user_id, arguments, place.as_ref(), clocks, facts);
+            replace(self.table.get_mut(&key).expect("inserted above"), info);
+        }
+        let process = self.table.get_mut(&key).expect("inserted above");
+        if process.exit.is_none() {
+            process.exit = Some(Box::new(*event));
+            self.ended.push(key);
+        }
+        process.info.clone()
+    }
+
+    /// The scheduler's times since it last told.
+    pub fn times(
+        &mut self,
+        times: &[(ProcessKey, ProcessTimes)],
+        now_ns: u64,
+        clocks: &Clocks,
+        facts: &mut dyn Facts,
+        rows: &mut Vec<tables::Process>,
+    ) {
+        self.scheduler = true;
+        self.drained_ns = now_ns;
+        for (key, times) in times.iter().filter(|(key, _)| key.pid != 0) {
+            let key = (key.pid, key.start_ns / TICK_NS);
+            if !self.table.contains_key(&key) {
+                self.insert(key, clocks);
+                self.ask(key.0, clocks, facts);
+            }
+            let sum = &mut self.table.get_mut(&key).expect("inserted above").times;
+            sum.cpu_ns += times.cpu_ns;
+            sum.runqueue_ns += times.runqueue_ns;
+            sum.voluntary_switches += times.voluntary_switches;
+            sum.involuntary_switches += times.involuntary_switches;
+        }
+        self.write_ended(now_ns, clocks, rows);
+    }
+
+    /// All processes at the end of an interval: a row for each, but for the first sample, which is where counting begins.
+    pub fn sample(
+        &mut self,
+        sample: &ProcessSample,
+        clocks: &Clocks,
+        facts: &mut dyn Facts,
+        rows: &mut Vec<tables::Process>,
+    ) {
+        self.samples += 1;
+        for (_, stranger) in self.strangers.drain() {
+            stranger.superseded.set(true);
+        }
+        let before = self.sampled_ns.replace(sample.end_ns);
+        for observed in &sample.processes {
+            let stat = &observed.stat;
+            let key = (stat.pid, stat.start_ticks);
+            self.insert(key, clocks);
+            let process = &self.table[&key];
+            let outdated = process.executed_ns > sample.end_ns;
+            match &observed.identity {
+                Some(identity) if !outdated => self.identify(stat, identity, clocks, facts),
+                None if !process.identified => self.ask(stat.pid, clocks, facts),
+                _ => {}
+            }
+            if !self.table[&key].identified {
+                self.identify(stat, &Identity { user_id: u32::MAX, ..Identity::default() }, clocks, facts);
+            }
+            let process = self.table.get_mut(&key).expect("inserted above");
+            process.seen = self.samples;
+            process.missing_ns = None;
+            process.threads = stat.threads;
+            if let Some(usage) = observed.usage {
+                process.usage = usage;
+            }
+            if process.exit.is_some() && !process.reported {
+                // Ended between two records; its last row is on its way.
+                continue;
+            }
+            let now = Totals::observed(stat, &process.usage);
+            if let Some(before_ns) = before {
+                let born = process.info.start_time_ns;
+                // Not in the sample before: it began since, or what it was is told by its row at exit.
+                let totals = process.totals.unwrap_or(if process.reported { now } else { Totals::ZERO });
+                let from_ns = process.counted_ns.max(before_ns).max(born).min(sample.end_ns);
+                let interval = Interval { from_ns, to_ns: sample.end_ns };
+                let times = self.scheduler.then_some(&process.times);
+                rows.push(rows::sampled(process, stat, &now, &totals, interval, times, &self.states));
+            }
+            process.totals = Some(now);
+            process.counted_ns = sample.end_ns;
+            process.times = ProcessTimes::default();
+        }
+        self.remove_missing(sample.end_ns, rows);
+    }
+
+    /// Writes the last rows of all that ended, for nothing more comes.
+    pub fn finish(&mut self, clocks: &Clocks, rows: &mut Vec<tables::Process>) {
+        self.write_ended(u64::MAX, clocks, rows);
+    }
+
+    fn write_ended(&mut self, now_ns: u64, clocks: &Clocks, rows: &mut Vec<tables::Process>) {
+        let (table, drained_ns) = (&mut self.table, self.drained_ns);
+        let (states, scheduler) = (&self.states, self.scheduler);
+        self.ended.retain(|key| {
+            let Some(process) = table.get_mut(key) else { return false };
+            let Some(event) = &process.exit else { return false };
+            let ended_ns = event.header.time_ns;
+            if drained_ns < ended_ns + EXIT_GRACE_NS && now_ns < ended_ns + EXIT_WAIT_NS {
+                return true;
+            }
+            let to_ns = clocks.wall(ended_ns);
+            // The start to the ns makes the life of a short process exact.
+            let life_ns = clocks.boottime(ended_ns).saturating_sub(event.start_ns);
+            let from_ns = process.counted_ns.max(to_ns - life_ns as i64).min(to_ns);
+            let times = scheduler.then_some(&process.times);
+            rows.push(rows::exited(process, Some(event), Interval { from_ns, to_ns }, times, states));
+            process.reported = true;
+            // Should it stay as a zombie, it uses nothing more.
+            process.times = ProcessTimes::default();
+            process.totals = None;
+            process.counted_ns = to_ns;
+            false
+        });
+    }
+
+    /// Removes those that are in no sample any more, with a last row where no record of their end came in time.
+    fn remove_missing(&mut self, end_ns: i64, rows: &mut Vec<tables::Process>) {
+        let (samples, states, scheduler, current) = (self.samples, &self.states, self.scheduler, &mut self.current);
+        self.table.retain(|key, process| {
+            if process.seen == samples || process.counted_ns.max(process.info.start_time_ns) > end_ns {
+                return true;
+            }
+            let missed_before = process.missing_ns.is_some();
+            let to_ns = *process.missing_ns.get_or_insert(end_ns);
+            let gone = if process.exit.is_some() { process.reported } else { missed_before };
+            if !gone {
+                return true;
+            }
+            if !process.reported && process.identified {
+                let from_ns = process.counted_ns.max(process.info.start_time_ns).min(to_ns);
+                let times = scheduler.then_some(&process.times);
+                rows.push(rows::exited(process, None, Interval { from_ns, to_ns }, times, states));
+            }
+            process.info.superseded.set(true);
+            if current.get(&key.0) == Some(&key.1) {
+                current.remove(&key.0);
+            }
+            false
+        });
+    }
+
+    fn current(&self, pid: u32) -> Option<&Process> {
+        self.table.get(&(pid, *self.current.get(&pid)?))
+    }
+
+    /// Makes an entry where there is none; nothing is known of it yet.
+    fn insert(&mut self, key: Key, clocks: &Clocks) {
+        if self.table.contains_key(&key) {
+            return;
+        }
+        let info = self.stranger(key.0, key.1, clocks.start_time(key.1));
+        let process = Process {
+            counted_ns: info.start_time_ns,
+            info,
+            identified: false,
+            placement: None,
+            placed: false,
+            asked: false,
+            executed_ns: i64::MIN,
+            times: ProcessTimes::default(),
+            usage: Usage::default(),
+            threads: 1,
+            totals: None,
+            exit: None,
+            reported: false,
+            seen: 0,
+            missing_ns: None,
+            encrypted: Vec::new(),
+        };
+        self.table.insert(key, process);
+        if let Some(stranger) = self.strangers.remove(&key.0) {
+            stranger.superseded.set(true);
+        }
+        let start = self.current.entry(key.0).or_insert(key.1);
+        *start = key.1.max(*start);
+    }
+
+    /// Somebody of whom only the pid is known.
+    fn stranger(&self, pid: u32, start_ticks: u64, start_time_ns: i64) -> Rc<Info> {
+        Rc::new(Info {
+            pid,
+            start_ticks,
+            start_time_ns,
+            parent_pid: 0,
+            command: self.unknown.clone(),
+            arguments: self.empty.clone(),
+            user: self.unknown.clone(),
+            service: self.unknown.clone(),
+            container: None,
+            superseded: Cell::new(false),
+        })
+    }
+
+    /// Asks `/proc` about the process that has a pid now.
+    fn ask(&mut self, pid: u32, clocks: &Clocks, facts: &mut dyn Facts) {
+        if self.reads_left == 0 {
+            return;
+        }
+        self.reads_left -= 1;
+        match facts.process(pid) {
+            Some(found) => {
+                self.insert((pid, found.stat.start_ticks), clocks);
+                self.identify(&found.stat, &found.identity, clocks, facts);
+            }
+            None => {
+                if let Some(start) = self.current.get(&pid) {
+                    self.table.get_mut(&(pid, *start)).expect("current processes are in the table").asked = true;
+                }
+            }
+        }
+    }
+
+    /// Takes in what `/proc` says about a process that is in the table.
+    fn identify(&mut self, stat: &Stat, identity: &Identity, clocks: &Clocks, facts: &mut dyn Facts) {
+        let own = (!identity.cgroup.is_empty()).then(|| placement(&identity.cgroup, identity.host_name.as_deref()));
+        let placed = own.is_some();
+        let place = own.or_else(|| self.inherited(stat.parent_pid));
+        let info = self.info(stat, identity.user_id, identity.arguments.clone(), place.as_ref(), clocks, facts);
+        if let Some(process) = self.table.get_mut(&(stat.pid, stat.start_ticks)) {
+            process.placement = place;
+            process.placed = placed;
+            process.asked = true;
+            process.threads = stat.threads;
+            replace(process, info);
+        }
+    }
+
+    /// The parent's placement: a child begins in its parent's cgroup, and few leave it.
+    fn inherited(&self, parent_pid: u32) -> Option<Placement> {
+        let parent = self.current(parent_pid)?;
+        let manager = parent_pid == 1 || MANAGERS.iter().any(|name| parent.info.command.starts_with(name));
+        parent.placement.clone().filter(|_| !manager)
+    }
+
+    /// What an exec or exit record says, in the form of `/proc`.
+    fn stat(&self, key: Key, parent_pid: u32, comm: &[u8]) -> Stat {
+        let length = comm.iter().position(|&byte| byte == 0).unwrap_or(comm.len());
+        let command = String::from_utf8_lossy(&comm[..length]).into();
+        Stat { pid: key.0, start_ticks: key.1, parent_pid, command, ..Stat::default() }
+    }
+
+    fn info(
+        &mut self,
+        stat: &Stat,
+        user_id: u32,
+        arguments: Arc<str>,
+        place: Option<&Placement>,
+        clocks: &Clocks,
+        facts: &mut dyn Facts,
+    ) -> Info {
+        let service = match place.and_then(|place| place.service.clone()) {
+            _ if stat.kernel_thread => self.kernel.clone(),
+            Some(service) => service,
+            None => stat.command.clone(),
+        };
+        let name = || facts.user(user_id).unwrap_or_else(|| user_id.to_string().into());
+        Info {
+            pid: stat.pid,
+            start_ticks: stat.start_ticks,
+            start_time_ns: clocks.start_time(stat.start_ticks),
+            parent_pid: stat.parent_pid,
+            command: stat.command.clone(),
+            arguments,
+            user: self.users.entry(user_id).or_insert_with(name).clone(),
+            service,
+            container: place.and_then(|place| place.container.clone()),
+            superseded: Cell::new(false),
+        }
+    }
+}
+
+/// Gives a process another identity; what is the same stays the same object.
+fn replace(process: &mut Process, info: Info) {
+    // The start time once told stays, whatever the wall clock does.
+    let info = Info { start_time_ns: process.info.start_time_ns, ..info };
+    process.identified = true;
+    if *process.info != info {
+        process.info.superseded.set(true);
+        process.info = Rc::new(info);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use super::*;
+use crate::{
+    pipeline::Pipeline,
+    replay,
+    rows::Rows,
+    settings::Settings,
+    testing::{FakeFacts, SECOND, clock, exec, exit, observed, segment, socket, times},
+};
+
+/// Fake facts, recorded as the main loop records live ones.
+struct Recorded<'a>(&'a mut FakeFacts, &'a mut Recorder);
+
+impl Facts for Recorded<'_> {
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
+        let answer = self.0.process(pid);
+        self.1.process(pid, answer.as_ref());
+        answer
+    }
+
+    fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
+        let answer = self.0.user(user_id);
+        self.1.user(user_id, answer.as_deref());
+        answer
+    }
+}
+
+/// Feeds a bit of everything to a pipeline and a recording.
+fn record(path: &Path) -> Rows {
+    let mut recorder = Recorder::create(path, &Header::here("test")).unwrap();
+    let mut pipeline = Pipeline::new(&Settings::default(), std::env::consts::ARCH);
+    let mut facts = FakeFacts::default();
+    facts.add(42, 100, "postgres", "0::/system.slice/postgresql.service\n");
+    let mut rows = Rows::default();
+    let mut feed = |input: Input<'_>| {
+        recorder.input(&input);
+        pipeline.handle(input, &mut Recorded(&mut facts, &mut recorder));
+        rows.append(&mut pipeline.take_rows());
+    };
+    feed(Input::Event(Event::Clock(clock(4 * SECOND))));
+    feed(Input::Note("start", "a test"));
+    let sample = |second: u64, ticks| ProcessSample {
+        end_ns: clock(second * SECOND).realtime_ns as i64,
+        processes: vec![observed(41, 100, "init", (ticks, 0))],
+    };
+    let host = |second: u64| HostSample { end_ns: clock(second * SECOND).realtime_ns as i64, cpus: 2, ..HostSample::default() };
+    feed(Input::Processes(&sample(5, 1)));
+    feed(Input::Host(&host(5)));
+    feed(Input::Event(Event::Exec(&exec(5 * SECOND, 50, 5 * SECOND, 1, "psql -l"))));
+    feed(Input::Event(Event::Socket(&socket(5 * SECOND, 42, 900, 4711))));
+    feed(Input::Event(Event::Segment(&segment(5 * SECOND, 42, 900, 0, 0, 8), b"\0\0\0\x08zzzz", b"")));
+    feed(Input::Event(Event::Exit(&exit(5 * SECOND + 7, 50, 5 * SECOND, 0))));
+    let key = SyscallKey { pid: 42, ..bytemuck::Zeroable::zeroed() };
+    feed(Input::Event(Event::Syscalls(&[(key, SyscallStats { calls: 2, ..SyscallStats::default() })])));
+    feed(Input::Event(Event::ProcessTimes(&[times(42, SECOND, 700), times(50, 5 * SECOND, 900)])));
+    feed(Input::Event(Event::Lost(&[("segment_ring_full", 3)])));
+    feed(Input::Tick(6 * SECOND));
+    feed(Input::Processes(&sample(10, 3)));
+    feed(Input::Host(&host(10)));
+    feed(Input::Tick(10 * SECOND));
+    feed(Input::Note("stop", "done"));
+    feed(Input::End);
+    recorder.flush().unwrap();
+    rows
+}
+
+fn replayed(path: &Path) -> Result<(Rows, replay::Replayed), Error> {
+    let mut all = Rows::default();
+    let replayed = replay::rows(&Settings::default(), &mut Player::open(path)?, |mut rows, _| {
+        all.append(&mut rows);
+        Ok::<(), Error>(())
+    })?;
+    Ok((all, replayed))
+}
+
+#[test]
+fn a_replay_gives_the_same_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.hitscope");
+    let rows = record(&path);
+    assert!(rows.processes.len() == 2 && rows.events.len() >= 5 && rows.hosts.len() == 1 && rows.syscalls.len() == 1);
+    let (again, replayed) = replayed(&path).unwrap();
+    assert_eq!(again, rows);
+    assert_eq!(replayed.warning, None);
+    assert_eq!(replayed.from_ns, clock(6 * SECOND).realtime_ns as i64);
+    assert_eq!(replayed.to_ns, clock(10 * SECOND).realtime_ns as i64);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_file_cut_short_is_good_up_to_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.hitscope");
+    record(&path);
+    let whole = fs::read(&path).unwrap();
+    let (rows, _) = replayed(&path).unwrap();
+    let first_frame = 16 + u32::from_le_bytes(whole[12..16].try_into().unwrap()) as usize;
+    for length in (first_frame..whole.len()).step_by(37) {
+        fs::write(&path, &whole[..length]).unwrap();
+        let (part, replayed) = replayed(&path).unwrap();
+        assert!(part.processes.len() <= rows.processes.len());
+        assert!(replayed.warning.unwrap().contains("a.hitscope"), "{length}");
+    }
+    // Damage inside is found too, at the latest by the frame that it makes senseless.
+    let mut damaged = whole.clone();
+    damaged[first_frame] = 99;
+    fs::write(&path, &damaged).unwrap();
+    assert!(replayed(&path).unwrap().1.warning.unwrap().contains("damaged at byte"));
+}
+
+#[test]
+fn other_files_and_versions_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.hitscope");
+    for text in ["", "HITS", "something else entirely"] {
+        fs::write(&path, text).unwrap();
+        assert!(matches!(Player::open(&path), Err(Error::NotARecording(_))), "{text}");
+    }
+    record(&path);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[8] = 77;
+    fs::write(&path, &bytes).unwrap();
+    let error = Player::open(&path).err().unwrap().to_string();
+    assert!(error.contains("format 77") && error.contains("replay it with the version that recorded it"), "{error}");
+    assert!(matches!(Player::open(&folder.path().join("none")), Err(Error::Io { action: "open", .. })));
+}

@@ -1,0 +1,86 @@
+//! A recording through the same pipeline, into a history.
+
+use std::path::Path;
+
+use hitscope_history::Writer;
+
+use crate::{
+    pipeline::{Input, Pipeline},
+    record::{self, Player},
+    rows::Rows,
+    run::append,
+    settings::Settings,
+};
+
+/// A recording that could not be replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be read.
+    #[error(transparent)]
+    Recording(#[from] record::Error),
+    /// The history cannot be written.
+    #[error(transparent)]
+    History(#[from] hitscope_history::Error),
+}
+
+/// What a replay did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replayed {
+    /// Hits seen, kept or not.
+    pub hits: u64,
+    /// First and last second of the recording, wall clock, ns since the epoch; 0 when it has none.
+    pub from_ns: i64,
+    /// See `from_ns`.
+    pub to_ns: i64,
+    /// How the file is cut short or damaged, if it is.
+    pub warning: Option<String>,
+}
+
+/// Goes through a recording and hands the rows of each of its seconds to `sink`, with that second's end: wall clock, ns since
+/// the epoch.
+///
+/// # Errors
+/// [`record::Error`], and whatever `sink` says.
+pub fn rows<E: From<record::Error>>(
+    settings: &Settings,
+    player: &mut Player,
+    mut sink: impl FnMut(Rows, i64) -> Result<(), E>,
+) -> Result<Replayed, E> {
+    let mut pipeline = Pipeline::new(settings, &player.header().architecture);
+    let mut replayed = Replayed::default();
+    let mut ended = false;
+    while let Some((input, facts)) = player.next()? {
+        pipeline.handle(input, facts);
+        // Nobody is there to be told.
+        pipeline.commands().for_each(drop);
+        ended = matches!(input, Input::End);
+        if matches!(input, Input::Tick(_)) {
+            replayed.to_ns = pipeline.wall_ns();
+            if replayed.from_ns == 0 {
+                replayed.from_ns = replayed.to_ns;
+            }
+            sink(pipeline.take_rows(), replayed.to_ns)?;
+        }
+    }
+    if !ended {
+        pipeline.handle(Input::End, &mut record::RecordedFacts::default());
+    }
+    sink(pipeline.take_rows(), pipeline.wall_ns())?;
+    replayed.hits = pipeline.counters().get("hits").copied().unwrap_or(0);
+    replayed.warning = player.warning();
+    Ok(replayed)
+}
+
+/// Goes through the recording at `path`, writes its rows, and closes every cube.
+///
+/// # Errors
+/// [`Error`].
+pub fn replay(settings: &Settings, path: &Path, mut writer: Writer) -> Result<Replayed, Error> {
+    let mut player = Player::open(path)?;
+    let replayed = rows(settings, &mut player, |rows, now_ns| {
+        append(&mut writer, rows, u64::try_from(now_ns).unwrap_or(0))?;
+        Ok::<(), Error>(())
+    })?;
+    writer.finish()?;
+    Ok(replayed)
+}

@@ -1,0 +1,286 @@
+//! The collector's main loop: one thread from the probes to the history.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use hitscope_history::{Flushed, Writer, folder::Access, status};
+use hitscope_schemas::tables::{self, Row, Table};
+
+use crate::{
+    event::Event,
+    facts::{Facts, ProcessFacts},
+    kernel,
+    pipeline::{Input, Pipeline, SocketCommand},
+    probes::{ProbeState, Probes},
+    record::Recorder,
+    rows::Rows,
+    sampler::{LiveFacts, SamplerThread},
+    settings::{Settings, window_start},
+    status::Reporter,
+};
+
+/// The loop turns at least this often, so that traffic too thin to fill a batch is seen soon.
+const TURN: Duration = Duration::from_millis(100);
+const SECOND_NS: i64 = 1_000_000_000;
+/// How long the first sample is waited for.
+const FIRST_SAMPLE: Duration = Duration::from_secs(10);
+
+/// Where the collector runs.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Name of the host, as in the history's folders.
+    pub host: String,
+    /// `/proc`, or a folder of the same form.
+    pub procfs: PathBuf,
+    /// `/etc/passwd`.
+    pub passwd: PathBuf,
+}
+
+impl Place {
+    /// This host.
+    pub fn here(host: &str) -> Self {
+        Self { host: host.into(), procfs: "/proc".into(), passwd: "/etc/passwd".into() }
+    }
+}
+
+/// Where the collector writes.
+pub struct Output {
+    /// The open history.
+    pub writer: Writer,
+    /// The data folder, for the status.
+    pub data_dir: PathBuf,
+    /// Who may read the status.
+    pub access: Access,
+}
+
+/// Facts of the running host, recorded as they are asked for.
+struct RecordedLive<'a> {
+    live: &'a mut LiveFacts,
+    recorder: Option<&'a mut Recorder>,
+}
+
+impl Facts for RecordedLive<'_> {
+    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
+        let answer = self.live.process(pid);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.process(pid, answer.as_ref());
+        }
+        answer
+    }
+
+    fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
+        let answer = self.live.user(user_id);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.user(user_id, answer.as_deref());
+        }
+        answer
+    }
+}
+
+/// The pipeline and what goes along with each of its inputs.
+struct Feeder {
+    pipeline: Pipeline,
+    facts: LiveFacts,
+    recorder: Option<Recorder>,
+}
+
+impl Feeder {
+    fn feed(&mut self, input: Input<'_>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.input(&input);
+        }
+        let mut facts = RecordedLive { live: &mut self.facts, recorder: self.recorder.as_mut() };
+        self.pipeline.handle(input, &mut facts);
+    }
+}
+
+/// Collects until `stop` is set. Without `output` nothing is kept but the recording.
+///
+/// # Errors
+/// When the recording cannot be written, or a thread not started. A history that cannot be written is no end: what does
+/// not fit in memory meanwhile is counted as lost.
+pub fn run(
+    settings: &Settings,
+    place: &Place,
+    probes: Probes,
+    output: Option<Output>,
+    recorder: Option<Recorder>,
+    stop: &AtomicBool,
+) -> Result<()> {
+    let clock = kernel::clock();
+    let mut collector = Collector {
+        feeder: Feeder {
+            pipeline: Pipeline::new(settings, std::env::consts::ARCH),
+            facts: LiveFacts::new(&place.procfs, &place.passwd),
+            recorder,
+        },
+        reporter: Reporter::new(&place.host, &place.procfs, clock.realtime_ns),
+        sampler: SamplerThread::start(&place.procfs).context("cannot start the thread that samples processes")?,
+        probes,
+        output,
+    };
+    collector.start();
+    let mut next_second_ns = next_second(clock.realtime_ns as i64);
+    let mut window = window_start(clock.realtime_ns as i64);
+    while !stop.load(Ordering::Relaxed) {
+        let left_ns = next_second_ns - kernel::clock().realtime_ns as i64;
+        collector.probes.wait(TURN.min(Duration::from_nanos(left_ns.clamp(0, SECOND_NS) as u64)));
+        collector.turn();
+        let now_ns = kernel::clock().realtime_ns as i64;
+        // The second condition: the wall clock was set back.
+        if now_ns >= next_second_ns || now_ns < next_second_ns - 2 * SECOND_NS {
+            collector.second()?;
+            next_second_ns = next_second(now_ns);
+            if std::mem::replace(&mut window, window_start(now_ns)) != window {
+                collector.request_sample(window);
+            }
+        }
+    }
+    collector.stop()
+}
+
+/// The first whole second after a moment.
+fn next_second(now_ns: i64) -> i64 {
+    (now_ns.div_euclid(SECOND_NS) + 1) * SECOND_NS
+}
+
+struct Collector {
+    feeder: Feeder,
+    reporter: Reporter,
+    sampler: SamplerThread,
+    probes: Probes,
+    output: Option<Output>,
+}
+
+impl Collector {
+    fn start(&mut self) {
+        let clock = kernel::clock();
+        self.feeder.feed(Input::Event(Event::Clock(clock)));
+        self.feeder.feed(Input::Note("start", concat!("hitscope ", env!("CARGO_PKG_VERSION"))));
+        for state in self.probes.states() {
+            self.feeder.feed(Input::Note("probe", &describe(state)));
+        }
+        self.request_sample(clock.realtime_ns as i64);
+        // What the processes used is counted from here; so nothing else goes first.
+        if let Some((processes, host)) = self.sampler.wait(FIRST_SAMPLE) {
+            self.feeder.feed(Input::Processes(&processes));
+            self.feeder.feed(Input::Host(&host));
+        }
+    }
+
+    /// Takes in what the probes and the sampler have ready.
+    fn turn(&mut self) {
+        let Self { probes, feeder, .. } = self;
+        probes.poll(&mut |event| feeder.feed(Input::Event(event)));
+        for command in self.feeder.pipeline.commands() {
+            match command {
+                SocketCommand::Verdict(socket, verdict) => self.probes.set_verdict(socket, verdict),
+                SocketCommand::Forget(socket) => self.probes.forget_socket(socket),
+            }
+        }
+        while let Some((processes, host)) = self.sampler.ready() {
+            self.feeder.feed(Input::Processes(&processes));
+            self.feeder.feed(Input::Host(&host));
+        }
+    }
+
+    /// Empties the kernel's maps, and brings what has come together to the disk.
+    fn second(&mut self) -> Result<()> {
+        self.drain();
+        self.write();
+        self.flush_recording()
+    }
+
+    fn drain(&mut self) {
+        let clock = kernel::clock();
+        let Self { probes, feeder, .. } = self;
+        feeder.feed(Input::Event(Event::Clock(clock)));
+        probes.drain(&mut |event| feeder.feed(Input::Event(event)));
+        feeder.feed(Input::Tick(clock.monotonic_ns));
+    }
+
+    fn write(&mut self) {
+        let pipeline = &mut self.feeder.pipeline;
+        let rows = pipeline.take_rows();
+        let now_ns = u64::try_from(pipeline.wall_ns()).unwrap_or(0);
+        let Some(output) = &mut self.output else { return };
+        match append(&mut output.writer, rows, now_ns) {
+            Ok(flushed) => {
+                for (table, count) in &flushed.lost {
+                    pipeline.lost(&format!("history_{table}"), *count);
+                }
+                flushed.notes.into_iter().for_each(|note| self.reporter.note(note));
+            }
+            Err(error) => self.reporter.note(error.to_string()),
+        }
+        let status = self.reporter.report(now_ns, self.probes.states(), pipeline.losses(), pipeline.counters());
+        if let Err(error) = status::write(&output.data_dir, status, output.access) {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn flush_recording(&mut self) -> Result<()> {
+        match &mut self.feeder.recorder {
+            Some(recorder) => Ok(recorder.flush()?),
+            None => Ok(()),
+        }
+    }
+
+    fn request_sample(&mut self, end_ns: i64) {
+        if !self.sampler.request(end_ns) {
+            self.feeder.pipeline.lost("samples_late", 1);
+        }
+    }
+
+    /// Takes in what is still there, and closes everything in order.
+    fn stop(mut self) -> Result<()> {
+        self.turn();
+        self.drain();
+        self.feeder.feed(Input::Note("stop", "stopped in order"));
+        self.feeder.feed(Input::End);
+        self.write();
+        self.flush_recording()
+    }
+}
+
+/// A probe's state in a sentence.
+fn describe(state: &ProbeState) -> String {
+    let how = if state.running { "running" } else { "not running" };
+    match &state.reason {
+        Some(reason) => format!("{}: {how}: {reason}", state.name),
+        None => format!("{}: {how}", state.name),
+    }
+}
+
+/// Hands rows to the history and has it write.
+pub(crate) fn append(writer: &mut Writer, rows: Rows, now_ns: u64) -> Result<Flushed, hitscope_history::Error> {
+    let Rows { hits, hitmap, operations, processes, syscalls, hosts, events } = rows;
+    writer.append(hits);
+    writer.append(hitmap);
+    writer.append(operations);
+    writer.append(processes);
+    writer.append(syscalls);
+    writer.append(hosts);
+    writer.append(events);
+    writer.flush(now_ns)
+}
+
+/// The tables that the collector writes.
+pub fn tables() -> Vec<Table> {
+    vec![
+        tables::Hit::table(),
+        tables::Hitmap::table(),
+        tables::Operation::table(),
+        tables::Process::table(),
+        tables::Syscall::table(),
+        tables::Host::table(),
+        tables::Event::table(),
+    ]
+}
