@@ -1,0 +1,123 @@
+//! What a decoder says.
+
+use std::sync::Arc;
+
+use crate::segment::Mark;
+
+/// Protocols that a decoder exists for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    Postgres,
+}
+
+impl Protocol {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Postgres => "postgres",
+        }
+    }
+}
+
+/// Which end of the connection the observed process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// It answered.
+    Server,
+    /// It asked.
+    Client,
+}
+
+impl Side {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Server => "server",
+            Side::Client => "client",
+        }
+    }
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    Ok,
+    /// The answer was an error.
+    Error,
+    /// The connection ended before the answer did.
+    Aborted,
+}
+
+impl Status {
+    /// As stored.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+            Status::Aborted => "aborted",
+        }
+    }
+}
+
+/// What is known of a connection after a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not yet told apart.
+    Unknown,
+    /// A decoder follows it.
+    Decoded,
+    /// Nothing we decode, or encrypted, or a replication stream: more segments are of no use.
+    Ignored,
+}
+
+/// One finished exchange.
+///
+/// On the server side it starts at the return of the receive that completed the request's first message and
+/// ends at the begin of the send that carried the completion. On the client side it starts at the begin of the
+/// send that held the request's first byte and ends at the return of the receive that completed the answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exchange {
+    pub protocol: Protocol,
+    pub side: Side,
+    pub start: Mark,
+    pub end: Mark,
+    /// The request with its literals taken out.
+    pub operation: Arc<str>,
+    /// See [`Operation`](crate::Operation).
+    pub operation_id: u64,
+    pub status: Status,
+    /// SQLSTATE.
+    pub error_code: Option<Arc<str>>,
+    /// Without quoted literals, unless they are allowed.
+    pub error_message: Option<Arc<str>>,
+    /// Rows returned or changed, as the answer says.
+    pub rows: Option<u64>,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// The request as written; only where literals are allowed.
+    pub text: Option<Arc<str>>,
+}
+
+/// What came of a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Hit(Exchange),
+    /// The connection went on encrypted; said once.
+    Encrypted(Protocol),
+    /// What could not be decoded, by reason.
+    Lost {
+        reason: &'static str,
+        count: u64,
+    },
+}
+
+/// What is known of a connection.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    pub protocol: Option<Protocol>,
+    pub side: Option<Side>,
+    pub user: Option<Arc<str>>,
+    pub database: Option<Arc<str>>,
+    pub application: Option<Arc<str>>,
+    pub encrypted: bool,
+}

@@ -1,0 +1,260 @@
+//! PostgreSQL, protocol 3, both sides.
+//!
+//! What is a hit:
+//! - each statement of a simple `Query` that was answered; an error ends the query, and what follows never ran;
+//! - each `Execute` with the `Parse` and `Bind` before it. Those that the server skips after an error never ran. A
+//!   `Parse` or `Bind` that fails is a hit of its statement, for the error is its answer;
+//! - each function call, as `<function> OID`; an empty query, as `<empty>`.
+//!
+//! An `Execute` that resumes a portal is an exchange of its own with its own latency, but no new run of the
+//! statement (`pg_stat_statements` counts one call per run): its operation is `<resumed> SELECT …`. A statement that
+//! was prepared unseen is `<unresolved> its_name`, or `<unresolved>` where nothing is known of it.
+//!
+//! In a pipeline every `Execute` has its own start, when its first message came, and its own end, when its
+//! completion was sent; servers send what they have at a `Sync` or when 8 KiB are full, so that short answers of
+//! one pipeline end together.
+//!
+//! Passwords and keys are never kept: see [`message::needed`].
+mod message;
+mod names;
+mod queue;
+mod session;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use self::{
+    message::{CANCEL_REQUEST, Credit, End, GSSENC_REQUEST, SSL_REQUEST, STARTUP, credit, text, u32_at},
+    session::{Context, Session},
+    stream::{Event, Message, Stream},
+};
+use crate::{
+    connection::{Decoder, Detection, Opening},
+    outcome::{Facts, Outcome, Protocol, Side, Verdict},
+    reassembly::{Piece, Reassembly},
+    segment::{Direction, Segment},
+    settings::Settings,
+};
+
+/// The application protocol that clients name in TLS without a preceding `SSLRequest`, with its length.
+const ALPN: &[u8] = b"\x0apostgresql";
+
+/// Tells PostgreSQL by the first bytes of one direction.
+pub fn detect(opening: &Opening<'_>, settings: &Arc<Settings>) -> Detection {
+    let front = opening.front;
+    let is = |end, startup| {
+        let side = match (end, opening.direction) {
+            (End::Frontend, Direction::Received) | (End::Backend, Direction::Sent) => Side::Server,
+            _ => Side::Client,
+        };
+        Detection::Is(Protocol::Postgres, side, Box::new(Postgres::new(side, startup, settings.clone())))
+    };
+    if front.first() == Some(&0) {
+        let begins = front.iter().skip(1).take(1).all(|byte| *byte == 0);
+        return match u32_at(front, 0).zip(u32_at(front, 4)) {
+            Some((8, SSL_REQUEST | GSSENC_REQUEST) | (12..=264, CANCEL_REQUEST)) => is(End::Frontend, true),
+            Some((9..=message::MAX_STARTUP_BYTES, version)) if version >> 16 == 3 => is(End::Frontend, true),
+            None if begins && opening.total.is_none() => Detection::Maybe,
+            _ => Detection::No,
+        };
+    }
+    if let [0x16] | [0x16, 0x03] | [0x16, 0x03, 0..=4, ..] = *front {
+        let size = front.get(3..5).map_or(5, |size| 5 + usize::from(u16::from_be_bytes([size[0], size[1]])));
+        return match front.windows(ALPN.len()).any(|window| window == ALPN) {
+            true => Detection::Encrypted(Protocol::Postgres),
+            false if front.len() < size && opening.total.is_none() => Detection::Maybe,
+            false => Detection::Never,
+        };
+    }
+    let frontend = credit(End::Frontend, front, opening.total);
+    let backend = credit(End::Backend, front, opening.total);
+    match (frontend, backend) {
+        (Credit::Yes, _) => is(End::Frontend, false),
+        (_, Credit::Yes) => is(End::Backend, false),
+        (Credit::No, Credit::No) => Detection::No,
+        _ => Detection::Maybe,
+    }
+}
+
+struct Postgres {
+    side: Side,
+    settings: Arc<Settings>,
+    streams: [Reassembly; 2],
+    frontend: Stream,
+    backend: Stream,
+    session: Session,
+    last_direction: Option<Direction>,
+    /// While the place in the answers was lost, whole answers may have gone by.
+    answers_skipped: bool,
+    verdict: Verdict,
+}
+
+/// What the messages of one segment asked for beside hits.
+#[derive(Default)]
+struct Asked {
+    encryption: bool,
+    ignore: bool,
+    encrypted: bool,
+}
+
+impl Postgres {
+    fn new(side: Side, startup: bool, settings: Arc<Settings>) -> Self {
+        let statement_bytes = settings.statement_bytes();
+        Self {
+            side,
+            streams: Default::default(),
+            frontend: Stream::new(End::Frontend, startup, statement_bytes),
+            backend: Stream::new(End::Backend, startup, statement_bytes),
+            session: Session::new(side, &settings),
+            settings,
+            last_direction: None,
+            answers_skipped: false,
+            verdict: Verdict::Decoded,
+        }
+    }
+
+    fn requests(&mut self, segment: &Segment<'_>, mut turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
+        let moment = segment.moment();
+        if turned {
+            self.session.turn();
+        }
+        for piece in self.streams[segment.direction.index()].pieces(segment) {
+            let session = &mut self.session;
+            let on = &mut |event: Event<'_>| match event {
+                Event::Message(message) if message.kind == STARTUP => startup(&message, context.facts, asked),
+                Event::Message(message) => session.request(&message, context),
+                Event::Regained { .. } => {}
+            };
+            let (followed, within) = match piece {
+                Piece::Data(bytes) => {
+                    if std::mem::take(&mut turned) {
+                        self.frontend.turn();
+                    }
+                    (self.frontend.data(bytes, moment, on), None)
+                }
+                Piece::Uncaptured(bytes) => (self.frontend.gap(Some(bytes), moment, on), Some(moment)),
+                Piece::Missing(bytes) => (self.frontend.gap(bytes, moment, on), None),
+            };
+            if !followed {
+                if matches!(piece, Piece::Data(_)) {
+                    context.lost("unexpected_message", 1);
+                }
+                self.session.requests_missed(within, context);
+            }
+        }
+    }
+
+    fn answers(&mut self, segment: &Segment<'_>, mut turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
+        let moment = segment.moment();
+        self.answers_skipped |= turned && self.backend.is_lost();
+        for piece in self.streams[segment.direction.index()].pieces(segment) {
+            let lost = self.backend.is_lost();
+            let bytes = match piece {
+                Piece::Data(bytes) => bytes.len() as u64,
+                Piece::Uncaptured(bytes) => bytes,
+                Piece::Missing(bytes) => bytes.unwrap_or_default(),
+            };
+            if lost {
+                self.session.answer_passed(bytes);
+            }
+            let (session, skipped) = (&mut self.session, &mut self.answers_skipped);
+            let on = &mut |event: Event<'_>| match event {
+                Event::Message(message) if message.kind == STARTUP => {
+                    asked.encrypted |= matches!(message.body, b"S" | b"G");
+                }
+                Event::Message(message) => asked.ignore |= !session.answer(&message, context),
+                Event::Regained { rest } => {
+                    session.answers_regained(rest, std::mem::take(skipped), moment, context);
+                }
+            };
+            let followed = match piece {
+                Piece::Data(bytes) => {
+                    if std::mem::take(&mut turned) {
+                        self.backend.turn();
+                    }
+                    self.backend.data(bytes, moment, on)
+                }
+                Piece::Uncaptured(bytes) => self.backend.gap(Some(bytes), moment, on),
+                Piece::Missing(bytes) => self.backend.gap(bytes, moment, on),
+            };
+            if !followed {
+                match piece {
+                    Piece::Data(_) => context.lost("unexpected_message", 1),
+                    Piece::Missing(_) => self.answers_skipped = true,
+                    Piece::Uncaptured(_) => {}
+                }
+                if !lost {
+                    self.session.answer_passed(bytes);
+                    self.session.answers_missed(context);
+                }
+            }
+        }
+    }
+}
+
+impl Decoder for Postgres {
+    fn feed(&mut self, segment: &Segment<'_>, facts: &mut Facts, sink: &mut dyn FnMut(Outcome)) -> Verdict {
+        let settings = self.settings.clone();
+        let context = &mut Context { settings: &settings, facts, sink };
+        let mut asked = Asked::default();
+        let turned = self.last_direction.replace(segment.direction) != Some(segment.direction);
+        match (self.side, segment.direction) {
+            (Side::Server, Direction::Received) | (Side::Client, Direction::Sent) => {
+                self.requests(segment, turned, context, &mut asked);
+            }
+            _ => self.answers(segment, turned, context, &mut asked),
+        }
+        if asked.encryption {
+            self.backend.expect_one_byte();
+        }
+        if asked.encrypted {
+            context.facts.encrypted = true;
+            (context.sink)(Outcome::Encrypted(Protocol::Postgres));
+        }
+        if asked.encrypted || asked.ignore {
+            self.verdict = Verdict::Ignored;
+        }
+        self.verdict
+    }
+
+    fn close(&mut self, time_ns: u64, facts: &mut Facts, sink: &mut dyn FnMut(Outcome)) {
+        let settings = self.settings.clone();
+        self.session.close(time_ns, &mut Context { settings: &settings, facts, sink });
+    }
+
+    fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.frontend.memory_bytes() + self.backend.memory_bytes() + self.session.memory_bytes()
+    }
+}
+
+/// The messages before the session.
+fn startup(message: &Message<'_>, facts: &mut Facts, asked: &mut Asked) {
+    let Some(code) = u32_at(message.body, 0) else { return };
+    match code {
+        SSL_REQUEST | GSSENC_REQUEST => return asked.encryption = true,
+        CANCEL_REQUEST => return asked.ignore = true,
+        _ => {}
+    }
+    let mut rest = &message.body[4..];
+    while !rest.is_empty() {
+        let (name, after) = text(rest);
+        let (value, after) = text(after);
+        rest = after;
+        let value = || Some(Arc::from(String::from_utf8_lossy(value)));
+        match name {
+            b"user" => facts.user = value(),
+            b"database" => facts.database = value(),
+            b"application_name" => facts.application = value(),
+            // A replication stream, in which only the server's own kind asks.
+            b"replication" => {
+                asked.ignore |= !matches!(value().as_deref(), Some("false" | "off" | "no" | "0" | "f" | "n"));
+            }
+            _ => {}
+        }
+    }
+    if facts.database.is_none() {
+        facts.database = facts.user.clone();
+    }
+}

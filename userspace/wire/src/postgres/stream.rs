@@ -1,0 +1,330 @@
+//! One direction of a connection as messages.
+
+use super::message::{
+    CANCEL_REQUEST, Credit, End, GSSENC_REQUEST, HEADER_BYTES, MAX_STARTUP_BYTES, SSL_REQUEST, STARTUP, credit,
+    is_header, needed, regain, u32_at,
+};
+use crate::segment::Moment;
+
+/// A message, or what there is of it.
+pub struct Message<'a> {
+    /// Its type byte, or [`STARTUP`].
+    pub kind: u8,
+    /// With type byte and length.
+    pub bytes: u64,
+    /// Its first bytes, as many as are needed and were captured.
+    pub body: &'a [u8],
+    /// `body` has all that was in the message.
+    pub whole: bool,
+    /// When its first byte passed.
+    pub first: Moment,
+    /// When its last byte passed.
+    pub last: Moment,
+}
+
+/// What a stream has to say.
+pub enum Event<'a> {
+    Message(Message<'a>),
+    /// Messages were missed; the next one follows some unknown others. `rest`: the bytes from there on that are
+    /// there already.
+    Regained {
+        rest: &'a [u8],
+    },
+}
+
+/// How much is kept of what may be the first messages after a hole.
+const SEEK_BYTES: usize = 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Framing {
+    /// Messages without a type byte, before the session.
+    Startup,
+    Typed,
+    /// Looking for the begin of a message. `front`: the bytes kept may begin with one.
+    Seek {
+        front: bool,
+    },
+    /// The one byte that answers a request for encryption; kept by the session's wish.
+    OneByte,
+}
+
+/// A message whose end is still to come.
+#[derive(Debug)]
+struct Partial {
+    kind: u8,
+    bytes: u64,
+    left: u64,
+    /// Kept at most.
+    needed: usize,
+    /// Something within was not captured, so nothing more is kept.
+    holed: bool,
+}
+
+#[derive(Debug)]
+pub struct Stream {
+    end: End,
+    framing: Framing,
+    statement_bytes: usize,
+    header: [u8; HEADER_BYTES],
+    header_len: usize,
+    partial: Option<Partial>,
+    /// The front of the partial message, or the bytes that are sought in.
+    kept: Vec<u8>,
+    /// When the first byte of the header, partial message or sought bytes passed.
+    first: Moment,
+}
+
+impl Stream {
+    /// A direction that is first seen here. `startup`: at its very begin.
+    pub fn new(end: End, startup: bool, statement_bytes: usize) -> Self {
+        Self {
+            end,
+            framing: match (startup, end) {
+                (true, End::Frontend) => Framing::Startup,
+                (true, End::Backend) => Framing::Typed,
+                (false, _) => Framing::Seek { front: true },
+            },
+            statement_bytes,
+            header: [0; HEADER_BYTES],
+            header_len: 0,
+            partial: None,
+            kept: Vec::new(),
+            first: Moment::default(),
+        }
+    }
+
+    pub fn memory_bytes(&self) -> usize {
+        self.kept.capacity()
+    }
+
+    /// Whether the place in the stream is unknown.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.framing, Framing::Seek { .. })
+    }
+
+    /// The next byte is one that answers a request for encryption.
+    pub fn expect_one_byte(&mut self) {
+        self.forget();
+        self.framing = Framing::OneByte;
+    }
+
+    /// The other direction spoke in between: here a message may begin.
+    pub fn turn(&mut self) {
+        if let Framing::Seek { front: false } = self.framing {
+            self.kept.clear();
+            self.framing = Framing::Seek { front: true };
+        }
+    }
+
+    fn forget(&mut self) {
+        self.header_len = 0;
+        self.partial = None;
+        self.kept.clear();
+        if self.kept.capacity() > SEEK_BYTES {
+            self.kept.shrink_to(SEEK_BYTES);
+        }
+    }
+
+    /// Some unknown number of messages was missed.
+    pub fn lose(&mut self) {
+        self.forget();
+        self.framing = Framing::Seek { front: true };
+    }
+
+    /// Takes captured bytes. `false`: what came is no message, so the place is lost.
+    pub fn data(&mut self, mut bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> bool {
+        let mut sane = true;
+        while !bytes.is_empty() {
+            match self.framing {
+                Framing::Seek { front } => bytes = self.seek(bytes, front, moment, on),
+                Framing::OneByte => {
+                    let (body, rest) = bytes.split_at(1);
+                    self.framing = Framing::Typed;
+                    on(Event::Message(Message {
+                        kind: STARTUP,
+                        bytes: 1,
+                        body,
+                        whole: true,
+                        first: moment,
+                        last: moment,
+                    }));
+                    bytes = rest;
+                }
+                Framing::Startup | Framing::Typed if self.partial.is_some() => bytes = self.fill(bytes, moment, on),
+                Framing::Startup | Framing::Typed => match self.begin(bytes, moment, on) {
+                    Some(rest) => bytes = rest,
+                    None => {
+                        sane = false;
+                        self.lose();
+                    }
+                },
+            }
+        }
+        sane
+    }
+
+    /// Takes note of bytes that were not captured. `false`: messages were missed and the place is lost.
+    pub fn gap(&mut self, bytes: Option<u64>, moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> bool {
+        if self.framing == (Framing::Seek { front: true }) && bytes.is_some() && !self.kept.is_empty() {
+            // The rest of the message that the bytes kept end in is not to come: decide now.
+            self.settle(true, moment, on);
+        }
+        match (&mut self.partial, bytes) {
+            (Some(partial), Some(bytes)) if bytes <= partial.left => {
+                partial.left -= bytes;
+                partial.holed = true;
+                if partial.left == 0 {
+                    self.finish(moment, on);
+                }
+                true
+            }
+            (partial, _) => {
+                if let Some(partial) = partial {
+                    partial.holed = true;
+                    self.finish(moment, on);
+                }
+                self.lose();
+                self.framing = Framing::Seek { front: false };
+                false
+            }
+        }
+    }
+
+    /// Takes the begin of a message; `None` where none can begin so.
+    fn begin<'a>(&mut self, bytes: &'a [u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> Option<&'a [u8]> {
+        let typed = self.framing == Framing::Typed;
+        let header_bytes = if typed { HEADER_BYTES } else { HEADER_BYTES - 1 };
+        if self.header_len == 0 {
+            self.first = moment;
+        }
+        let take = (header_bytes - self.header_len).min(bytes.len());
+        self.header[self.header_len..][..take].copy_from_slice(&bytes[..take]);
+        self.header_len += take;
+        let rest = &bytes[take..];
+        if self.header_len < header_bytes {
+            return Some(rest);
+        }
+        self.header_len = 0;
+        let (kind, length) = match typed {
+            true => (self.header[0], u32_at(&self.header, 1)?),
+            false => (STARTUP, u32_at(&self.header, 0)?),
+        };
+        let credible =
+            if typed { is_header(self.end, kind, length) } else { (8..=MAX_STARTUP_BYTES).contains(&length) };
+        if !credible {
+            return None;
+        }
+        let size = length as usize - 4;
+        let total = (size + header_bytes) as u64;
+        let needed = needed(self.end, kind, self.statement_bytes);
+        if rest.len() >= size {
+            let (body, rest) = rest.split_at(size);
+            let first = self.first;
+            let body = &body[..needed.min(size)];
+            self.message(Message { kind, bytes: total, body, whole: size <= needed, first, last: moment }, on);
+            return Some(rest);
+        }
+        self.partial = Some(Partial { kind, bytes: total, left: size as u64, needed: needed.min(size), holed: false });
+        self.kept.clear();
+        Some(rest)
+    }
+
+    /// Takes more of the partial message.
+    fn fill<'a>(&mut self, bytes: &'a [u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+        let Some(partial) = &mut self.partial else { return bytes };
+        let take = partial.left.min(bytes.len() as u64) as usize;
+        if !partial.holed && self.kept.len() < partial.needed {
+            let keep = take.min(partial.needed - self.kept.len());
+            self.kept.extend_from_slice(&bytes[..keep]);
+        }
+        partial.left -= take as u64;
+        if partial.left == 0 {
+            self.finish(moment, on);
+        }
+        &bytes[take..]
+    }
+
+    /// Hands out the partial message.
+    fn finish(&mut self, last: Moment, on: &mut dyn FnMut(Event<'_>)) {
+        let Some(Partial { kind, bytes, .. }) = self.partial.take() else { return };
+        let kept = std::mem::take(&mut self.kept);
+        let header_bytes = if kind == STARTUP { HEADER_BYTES - 1 } else { HEADER_BYTES } as u64;
+        let whole = bytes - header_bytes == kept.len() as u64;
+        self.message(Message { kind, bytes, body: &kept, whole, first: self.first, last }, on);
+        self.kept = kept;
+        self.kept.clear();
+        self.kept.shrink_to(SEEK_BYTES);
+    }
+
+    fn message(&mut self, message: Message<'_>, on: &mut dyn FnMut(Event<'_>)) {
+        if message.kind == STARTUP {
+            match u32_at(message.body, 0) {
+                Some(SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST) => {}
+                _ => self.framing = Framing::Typed,
+            }
+        }
+        on(Event::Message(message));
+    }
+
+    /// Looks for the begin of a message in what was kept and `bytes`; returns what of these is still to be taken.
+    fn seek<'a>(&mut self, bytes: &'a [u8], front: bool, moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+        if front && self.kept.is_empty() {
+            self.first = moment;
+            match credit(self.end, bytes, None) {
+                Credit::Yes => {
+                    self.regain(bytes, moment, on);
+                    return &[];
+                }
+                Credit::Maybe => {}
+                Credit::No => self.framing = Framing::Seek { front: false },
+            }
+        }
+        if self.framing == (Framing::Seek { front: true }) {
+            // Of more than is kept, what begins here must be judged by what there is.
+            let room = SEEK_BYTES - self.kept.len().min(SEEK_BYTES);
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.kept.extend_from_slice(now);
+            self.settle(!later.is_empty(), moment, on);
+            return later;
+        }
+        // The latest bytes, for a turn's end is what is sought.
+        let latest = &bytes[bytes.len().saturating_sub(SEEK_BYTES)..];
+        let excess = (self.kept.len() + latest.len()).saturating_sub(SEEK_BYTES);
+        self.kept.drain(..excess);
+        self.kept.extend_from_slice(latest);
+        self.first = moment;
+        self.settle(false, moment, on);
+        &[]
+    }
+
+    /// Decides about the bytes kept. `last`: no more will come that belong to them.
+    fn settle(&mut self, last: bool, moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
+        let mut from = None;
+        if self.framing == (Framing::Seek { front: true }) {
+            match credit(self.end, &self.kept, None) {
+                Credit::Yes => from = Some(0),
+                Credit::Maybe if last && self.kept.len() >= 16 => from = Some(0),
+                Credit::Maybe if !last => {}
+                _ => self.framing = Framing::Seek { front: false },
+            }
+        }
+        if from.is_none() {
+            from = regain(self.end, &self.kept);
+        }
+        if let Some(from) = from {
+            let kept = std::mem::take(&mut self.kept);
+            self.regain(&kept[from..], moment, on);
+        }
+    }
+
+    fn regain(&mut self, bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
+        let first = self.first;
+        self.framing = Framing::Typed;
+        self.forget();
+        on(Event::Regained { rest: bytes });
+        self.data(bytes, moment, on);
+        if self.partial.is_some() || self.header_len > 0 {
+            self.first = first;
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What a decoder is fed.
+
+/// As the observed process saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    Received,
+    Sent,
+}
+
+impl Direction {
+    /// 0 for received, 1 for sent.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    pub fn opposite(self) -> Self {
+        match self {
+            Direction::Received => Direction::Sent,
+            Direction::Sent => Direction::Received,
+        }
+    }
+}
+
+/// A moment on the observed thread: when, and what the thread had used by then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// `CLOCK_MONOTONIC`, ns.
+    pub time_ns: u64,
+    /// The kernel's id of the thread.
+    pub thread_id: u32,
+    /// The thread's time on a CPU so far, ns.
+    pub cpu_ns: u64,
+    /// The thread's time runnable but waiting for a CPU so far, ns.
+    pub runqueue_ns: u64,
+}
+
+/// Bytes that one call moved: captured from the front (`head`) and from the end (`tail`), the middle not.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    pub direction: Direction,
+    /// When the call began, `CLOCK_MONOTONIC`, ns.
+    pub enter_ns: u64,
+    /// At the call's return.
+    pub mark: Mark,
+    /// Stream offset, in this direction, of the first byte: tells of lost segments.
+    pub offset: u64,
+    /// Bytes moved; `length - head.len() - tail.len()` of them were not captured.
+    pub length: u64,
+    pub head: &'a [u8],
+    pub tail: &'a [u8],
+}
+
+impl Segment<'_> {
+    /// The two ends of the call.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { enter_ns: self.enter_ns, mark: self.mark }
+    }
+}
+
+/// The call in which something passed: its begin and its return.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Moment {
+    pub enter_ns: u64,
+    pub mark: Mark,
+}
+
+impl Moment {
+    /// The begin of the call, with the thread times of its return: those of its begin are not known.
+    pub fn entered(&self) -> Mark {
+        Mark { time_ns: self.enter_ns, ..self.mark }
+    }
+
+    pub fn returned(&self) -> Mark {
+        self.mark
+    }
+}

@@ -1,0 +1,120 @@
+//! Error messages without the values that they quote.
+
+/// Words before a quoted name, which stays: `relation "orders" does not exist`. What else is quoted is a value,
+/// or may be: `invalid input syntax for type integer: "abc"`.
+const NAMES: &[&str] = &[
+    "aggregate",
+    "attribute",
+    "collation",
+    "column",
+    "constraint",
+    "conversion",
+    "cursor",
+    "database",
+    "domain",
+    "encoding",
+    "extension",
+    "function",
+    "index",
+    "key",
+    "language",
+    "method",
+    "object",
+    "operator",
+    "option",
+    "parameter",
+    "partition",
+    "policy",
+    "portal",
+    "procedure",
+    "publication",
+    "relation",
+    "role",
+    "rule",
+    "schema",
+    "sequence",
+    "server",
+    "slot",
+    "statement",
+    "subscription",
+    "table",
+    "tablespace",
+    "trigger",
+    "type",
+    "user",
+    "variable",
+    "view",
+];
+
+/// Opening quotes and what closes each; servers quote as their messages' language does.
+const QUOTES: &[(char, &str)] =
+    &[('"', "\""), ('\'', "'"), ('«', "»"), ('»', "«"), ('„', "“”"), ('“', "”"), ('`', "`'")];
+
+/// `message` with every quoted value replaced by `?`.
+///
+/// Servers do not escape quotes inside a quoted value, so a value is taken to reach to the last closing quote.
+pub fn strip_literals(message: &str) -> String {
+    let mut stripped = String::with_capacity(message.len());
+    let mut rest = message;
+    loop {
+        let opening = rest.char_indices().find_map(|(at, char)| {
+            let (_, closing) = QUOTES.iter().find(|(open, _)| *open == char)?;
+            // An apostrophe within a word quotes nothing.
+            let apostrophe = char == '\'' && rest[..at].ends_with(char::is_alphanumeric);
+            (!apostrophe).then_some((at, char, *closing))
+        });
+        let Some((at, char, closing)) = opening else {
+            stripped.push_str(rest);
+            return stripped;
+        };
+        let inner = at + char.len_utf8();
+        let closes = |c: char| closing.contains(c);
+        let before = rest[..at].trim_end().rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        if NAMES.contains(&before)
+            && let Some(length) = rest[inner..].find(closes)
+        {
+            let end = inner + length + rest[inner + length..].chars().next().map_or(0, char::len_utf8);
+            stripped.push_str(&rest[..end]);
+            rest = &rest[end..];
+        } else {
+            stripped.push_str(&rest[..inner]);
+            stripped.push('?');
+            match rest[inner..].rfind(closes) {
+                Some(length) => rest = &rest[inner + length..],
+                None => return stripped,
+            }
+            let close = rest.chars().next().map_or(0, char::len_utf8);
+            stripped.push_str(&rest[..close]);
+            rest = &rest[close..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::strip_literals;
+
+    #[test]
+    fn values_go_and_names_stay() {
+        for (message, stripped) in [
+            ("invalid input syntax for type integer: \"abc\"", "invalid input syntax for type integer: \"?\""),
+            ("invalid input syntax for type integer: \"a\"b\"", "invalid input syntax for type integer: \"?\""),
+            ("relation \"orders\" does not exist", "relation \"orders\" does not exist"),
+            ("column \"x\" of relation \"t\" does not exist", "column \"x\" of relation \"t\" does not exist"),
+            (
+                "duplicate key value violates unique constraint \"pk\"",
+                "duplicate key value violates unique constraint \"pk\"",
+            ),
+            ("invalid value for parameter \"TimeZone\": \"Mars\"", "invalid value for parameter \"TimeZone\": \"?\""),
+            ("syntax error at or near \"secret\"", "syntax error at or near \"?\""),
+            ("unterminated quoted string at or near \"'secret", "unterminated quoted string at or near \"?"),
+            ("ungültige Eingabesyntax für Typ integer: »abc«", "ungültige Eingabesyntax für Typ integer: »?«"),
+            ("syntaxe en entrée invalide : « abc »", "syntaxe en entrée invalide : «?»"),
+            ("can't do that", "can't do that"),
+            ("division by zero", "division by zero"),
+            ("", ""),
+        ] {
+            assert_eq!(strip_literals(message), stripped);
+        }
+    }
+}

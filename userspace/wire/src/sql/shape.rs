@@ -1,0 +1,636 @@
+//! A statement's shape: its text with the literals taken out.
+//!
+//! One pass over the text, for it runs per statement: a general SQL tokenizer takes 4 µs for a statement that this
+//! takes 0.2 µs for. It knows PostgreSQL's lexical rules and no grammar, so cut-off and wrong SQL has a shape, too.
+//!
+//! - Strings of every kind, numbers and bit strings become `?`; parameters (`$1`) and identifiers stay.
+//! - A number's sign goes with it where it cannot be a subtraction.
+//! - Blanks and comments become one space; there is one after each comma and none inside of parentheses' ends.
+//! - Of a list after `IN`, in `ARRAY[…]`, and of rows after `VALUES`, neighbours of the same shape become one.
+//! - Keywords stay as written.
+
+use std::ops::Range;
+
+pub(super) struct Scanned {
+    /// Where the next statement begins.
+    pub next: usize,
+    /// The statement without blanks and comments around it and without its semicolon.
+    pub range: Range<usize>,
+}
+
+/// Appends to `out` the shape of the statement of `text` at `from`; nothing where there is none.
+pub(super) fn scan(text: &[u8], from: usize, cut: bool, backslashes: bool, out: &mut Vec<u8>) -> Scanned {
+    let mut scanner = Scanner {
+        text,
+        at: from,
+        backslashes,
+        out,
+        space: false,
+        previous: Previous::Operator,
+        word: 0..0,
+        frames: [Frame::default(); MAX_FRAMES],
+        depth: 0,
+        creates: Creates::Unknown,
+        begins: 0,
+    };
+    scanner.run(cut)
+}
+
+const MAX_FRAMES: usize = 16;
+
+/// A level of parentheses or brackets.
+#[derive(Clone, Copy, Default)]
+struct Frame {
+    fold: Fold,
+    /// Where in the output the present item of a folded list begins.
+    item: usize,
+    /// Where the item before lies.
+    before: Option<(usize, usize)>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Fold {
+    #[default]
+    No,
+    /// Items end at commas.
+    Items,
+    /// Items are parenthesised rows.
+    Rows,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Previous {
+    Operator,
+    Operand,
+    /// `Scanner::word` says which.
+    Word,
+}
+
+/// Whether the statement can have a body of statements (`CREATE FUNCTION … BEGIN ATOMIC …; END`).
+#[derive(Clone, Copy, PartialEq)]
+enum Creates {
+    Unknown,
+    Something,
+    Routine,
+    No,
+}
+
+struct Scanner<'t, 'o> {
+    text: &'t [u8],
+    at: usize,
+    backslashes: bool,
+    out: &'o mut Vec<u8>,
+    /// A space is due before the next token.
+    space: bool,
+    previous: Previous,
+    word: Range<usize>,
+    frames: [Frame; MAX_FRAMES],
+    depth: usize,
+    creates: Creates,
+    begins: usize,
+}
+
+const BLANK: u8 = 1;
+const WORD_START: u8 = 2;
+const DIGIT: u8 = 4;
+
+/// What a byte can be. Bytes beyond ASCII belong to words.
+const CLASS: [u8; 256] = {
+    let mut class = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        class[byte] = match byte as u8 {
+            b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => BLANK,
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80..=0xff => WORD_START,
+            b'0'..=b'9' => DIGIT,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    class
+};
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASS[byte as usize] & class != 0
+}
+
+impl Scanner<'_, '_> {
+    fn run(&mut self, cut: bool) -> Scanned {
+        let (mut first, mut last) = (None, self.at);
+        let mut ended = false;
+        while let Some(&byte) = self.text.get(self.at) {
+            let start = self.at;
+            if is(byte, BLANK) {
+                self.at += 1;
+                self.space = true;
+                continue;
+            }
+            if self.comment(byte) {
+                self.space = true;
+                continue;
+            }
+            if byte == b';' && self.depth == 0 && self.begins == 0 {
+                self.at += 1;
+                ended = true;
+                break;
+            }
+            first.get_or_insert(start);
+            self.token(byte);
+            last = self.at;
+        }
+        if cut && !ended && first.is_some() {
+            self.cut_short();
+        }
+        let first = first.unwrap_or(last);
+        Scanned { next: self.at, range: first..last.max(first) }
+    }
+
+    fn token(&mut self, byte: u8) {
+        if is(byte, WORD_START) {
+            return self.word();
+        }
+        if is(byte, DIGIT) || (byte == b'.' && self.peek(1).is_some_and(|b| is(b, DIGIT))) {
+            return self.number();
+        }
+        match byte {
+            b'\'' => self.string(self.backslashes),
+            b'"' => {
+                let start = self.at;
+                self.quoted(b'"', false);
+                self.copy(start, Previous::Operand);
+            }
+            b'$' => self.dollar(),
+            b'(' | b'[' => self.open(byte),
+            b')' | b']' => self.close(byte),
+            b',' => self.comma(),
+            b'-' | b'+' if self.is_sign() => {
+                self.at += 1;
+                while self.peek(0).is_some_and(|b| is(b, BLANK)) {
+                    self.at += 1;
+                }
+                self.number();
+            }
+            _ => {
+                let start = self.at;
+                self.at += 1;
+                self.copy(start, Previous::Operator);
+            }
+        }
+    }
+
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.text.get(self.at + ahead).copied()
+    }
+
+    /// Skips a comment that begins here.
+    fn comment(&mut self, byte: u8) -> bool {
+        match (byte, self.peek(1)) {
+            (b'-', Some(b'-')) => {
+                let rest = &self.text[self.at..];
+                self.at += rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
+                true
+            }
+            (b'/', Some(b'*')) => {
+                self.at += 2;
+                let mut depth = 1;
+                while depth > 0 && self.at < self.text.len() {
+                    match (self.text[self.at], self.peek(1)) {
+                        (b'*', Some(b'/')) => (depth, self.at) = (depth - 1, self.at + 2),
+                        (b'/', Some(b'*')) => (depth, self.at) = (depth + 1, self.at + 2),
+                        _ => self.at += 1,
+                    }
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A keyword or identifier, or the letter before a string (`E'…'`).
+    fn word(&mut self) {
+        let start = self.at;
+        self.at += 1;
+        while self.peek(0).is_some_and(|b| is(b, WORD_START | DIGIT) || b == b'$') {
+            self.at += 1;
+        }
+        if self.at - start <= 2 {
+            match (self.text[start].to_ascii_lowercase(), self.at - start, self.peek(0), self.peek(1)) {
+                (b'e', 1, Some(b'\''), _) => return self.string(true),
+                (b'b' | b'x' | b'n', 1, Some(b'\''), _) => return self.string(self.backslashes),
+                (b'u', 1, Some(b'&'), Some(b'\'')) => {
+                    self.at += 1;
+                    return self.string(false);
+                }
+                _ => {}
+            }
+        }
+        self.word = start..self.at;
+        if self.creates != Creates::No {
+            self.body();
+        }
+        self.copy(start, Previous::Word);
+    }
+
+    fn is_word(&self, word: &str) -> bool {
+        self.text[self.word.clone()].eq_ignore_ascii_case(word.as_bytes())
+    }
+
+    /// Follows `BEGIN` and `END` of a routine's body, in which semicolons end nothing.
+    fn body(&mut self) {
+        match self.creates {
+            Creates::Unknown => self.creates = if self.is_word("create") { Creates::Something } else { Creates::No },
+            Creates::Something => {
+                if self.is_word("function") || self.is_word("procedure") {
+                    self.creates = Creates::Routine;
+                } else if !self.is_word("or") && !self.is_word("replace") {
+                    self.creates = Creates::No;
+                }
+            }
+            Creates::Routine => {
+                if self.is_word("begin") || (self.begins > 0 && self.is_word("case")) {
+                    self.begins += 1;
+                } else if self.is_word("end") {
+                    self.begins = self.begins.saturating_sub(1);
+                }
+            }
+            Creates::No => {}
+        }
+    }
+
+    fn number(&mut self) {
+        self.at += 1;
+        while let Some(byte) = self.peek(0) {
+            let exponent_sign = (byte == b'-' || byte == b'+')
+                && matches!(self.text[self.at - 1], b'e' | b'E')
+                && self.peek(1).is_some_and(|b| is(b, DIGIT));
+            if !is(byte, DIGIT | WORD_START) && byte != b'.' && !exponent_sign {
+                break;
+            }
+            self.at += 1;
+        }
+        self.literal();
+    }
+
+    /// Whether a `-` or `+` here is a number's sign.
+    fn is_sign(&self) -> bool {
+        let after = &self.text[self.at + 1..];
+        let blanks = after.iter().take_while(|b| is(**b, BLANK)).count();
+        let number = match after[blanks..] {
+            [b'.', digit, ..] | [digit, ..] => is(digit, DIGIT),
+            [] => false,
+        };
+        number
+            && match self.previous {
+                Previous::Operator => true,
+                Previous::Operand => false,
+                Previous::Word => BEFORE_OPERAND.iter().any(|word| self.is_word(word)),
+            }
+    }
+
+    fn string(&mut self, backslashes: bool) {
+        self.quoted(b'\'', backslashes);
+        self.literal();
+    }
+
+    /// Skips what is quoted from here, or to the end where no quote closes it.
+    fn quoted(&mut self, quote: u8, backslashes: bool) {
+        self.at += 1;
+        while let Some(byte) = self.peek(0) {
+            if byte == quote {
+                self.at += 1;
+                if self.peek(0) != Some(quote) {
+                    return;
+                }
+            } else if byte == b'\\' && backslashes {
+                self.at += 1;
+            }
+            self.at = (self.at + 1).min(self.text.len());
+        }
+    }
+
+    /// A parameter (`$1`) or a dollar-quoted string (`$tag$…$tag$`).
+    fn dollar(&mut self) {
+        let start = self.at;
+        self.at += 1;
+        if self.peek(0).is_some_and(|b| is(b, DIGIT)) {
+            while self.peek(0).is_some_and(|b| is(b, DIGIT)) {
+                self.at += 1;
+            }
+            return self.copy(start, Previous::Operand);
+        }
+        while self.peek(0).is_some_and(|b| is(b, WORD_START | DIGIT)) {
+            self.at += 1;
+        }
+        if self.peek(0) != Some(b'$') {
+            return self.copy(start, Previous::Operator);
+        }
+        self.at += 1;
+        let tag = &self.text[start..self.at];
+        let rest = &self.text[self.at..];
+        self.at += rest.windows(tag.len()).position(|w| w == tag).map_or(rest.len(), |end| end + tag.len());
+        self.literal();
+    }
+
+    fn open(&mut self, byte: u8) {
+        let after = |scanner: &Self, word| scanner.previous == Previous::Word && scanner.is_word(word);
+        let fold = match byte {
+            b'(' if after(self, "in") => Fold::Items,
+            b'[' if after(self, "array") => Fold::Items,
+            _ => Fold::No,
+        };
+        if byte == b'(' && after(self, "values") {
+            self.separate();
+            let item = self.out.len();
+            if let Some(frame) = self.frames.get_mut(self.depth) {
+                *frame = Frame { fold: Fold::Rows, item, before: None };
+            }
+        }
+        self.separate();
+        self.out.push(byte);
+        self.depth += 1;
+        if let Some(frame) = self.frames.get_mut(self.depth) {
+            *frame = Frame { fold, item: self.out.len(), before: None };
+        }
+        self.at += 1;
+        self.previous = Previous::Operator;
+    }
+
+    fn close(&mut self, byte: u8) {
+        self.end_item(Fold::Items);
+        self.space = false;
+        self.out.push(byte);
+        self.depth = self.depth.saturating_sub(1);
+        self.at += 1;
+        self.previous = Previous::Operand;
+        self.end_item(Fold::Rows);
+    }
+
+    fn comma(&mut self) {
+        self.end_item(Fold::Items);
+        self.out.extend_from_slice(b", ");
+        let item = self.out.len();
+        if let Some(frame) = self.frames.get_mut(self.depth) {
+            frame.item = item;
+        }
+        self.space = false;
+        self.at += 1;
+        self.previous = Previous::Operator;
+    }
+
+    /// Ends an item of the present list, and drops it where the one before has the same shape.
+    fn end_item(&mut self, fold: Fold) {
+        let Some(frame) = self.frames.get_mut(self.depth).filter(|frame| frame.fold == fold) else { return };
+        match frame.before {
+            Some((start, end)) if same_shape(&self.out[start..end], &self.out[frame.item..]) => self.out.truncate(end),
+            _ => frame.before = Some((frame.item, self.out.len())),
+        }
+    }
+
+    fn literal(&mut self) {
+        self.separate();
+        self.out.push(b'?');
+        self.previous = Previous::Operand;
+    }
+
+    /// Writes the token from `start` as it is.
+    fn copy(&mut self, start: usize, previous: Previous) {
+        self.separate();
+        self.out.extend_from_slice(&self.text[start..self.at]);
+        self.previous = previous;
+    }
+
+    /// Writes the space that is due.
+    fn separate(&mut self) {
+        if self.space {
+            self.space = false;
+            if !matches!(self.out.last(), None | Some(b' ' | b'(' | b'[')) {
+                self.out.push(b' ');
+            }
+        }
+        // Anything but a comma or a row after a row ends the rows.
+        if let Some(frame) = self.frames.get_mut(self.depth)
+            && frame.fold == Fold::Rows
+            && frame.before.is_some_and(|(_, end)| self.out.len() <= end + 1)
+            && self.previous == Previous::Operand
+        {
+            frame.fold = Fold::No;
+        }
+    }
+
+    /// Ends the shape of a text that was cut off, so that texts cut at other points have the same where possible.
+    fn cut_short(&mut self) {
+        let folded = self.frames.iter().take(self.depth + 1).find(|frame| frame.fold != Fold::No);
+        if let Some(frame) = folded {
+            self.out.truncate(frame.before.map_or(frame.item, |(_, end)| end));
+        } else if self.previous == Previous::Word && self.word.end == self.text.len() {
+            let partial = self.word.len();
+            self.out.truncate(self.out.len().saturating_sub(partial));
+        }
+        while self.out.last() == Some(&b' ') {
+            self.out.pop();
+        }
+        self.out.extend_from_slice(" …".as_bytes());
+    }
+}
+
+/// Keywords after which an operand begins.
+const BEFORE_OPERAND: &[&str] = &[
+    "all",
+    "and",
+    "any",
+    "as",
+    "between",
+    "by",
+    "case",
+    "default",
+    "distinct",
+    "else",
+    "from",
+    "having",
+    "ilike",
+    "in",
+    "interval",
+    "is",
+    "like",
+    "limit",
+    "not",
+    "offset",
+    "on",
+    "or",
+    "return",
+    "returning",
+    "select",
+    "set",
+    "some",
+    "then",
+    "to",
+    "using",
+    "values",
+    "when",
+    "where",
+];
+
+/// Equal, but for the numbers of parameters.
+fn same_shape(left: &[u8], right: &[u8]) -> bool {
+    let (mut left, mut right) = (left, right);
+    loop {
+        match (left.split_first(), right.split_first()) {
+            (None, None) => return true,
+            (Some((l, left_rest)), Some((r, right_rest))) if l == r => {
+                (left, right) = (left_rest, right_rest);
+                if *l == b'$' {
+                    left = left.trim_ascii_digits();
+                    right = right.trim_ascii_digits();
+                }
+            }
+            _ => return false,
+        }
+    }
+}
+
+trait TrimDigits {
+    fn trim_ascii_digits(&self) -> &Self;
+}
+
+impl TrimDigits for [u8] {
+    fn trim_ascii_digits(&self) -> &[u8] {
+        &self[self.iter().take_while(|b| is(**b, DIGIT)).count()..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scan;
+
+    fn shapes(text: &str, cut: bool) -> Vec<String> {
+        let (mut shapes, mut position) = (Vec::new(), 0);
+        while position < text.len() {
+            let mut out = Vec::new();
+            position = scan(text.as_bytes(), position, cut, false, &mut out).next;
+            if !out.is_empty() {
+                shapes.push(String::from_utf8_lossy(&out).into_owned());
+            }
+        }
+        shapes
+    }
+
+    #[test]
+    fn literals_blanks_and_comments() {
+        for (text, shape) in [
+            (
+                "UPDATE pgbench_accounts SET abalance = abalance + -123 WHERE aid = 456;",
+                "UPDATE pgbench_accounts SET abalance = abalance + ? WHERE aid = ?",
+            ),
+            ("select 'a''b', E'c\\'d', $$e$$, $t$f$$g$t$, B'01', x'ff', N'n', U&'u'", "select ?, ?, ?, ?, ?, ?, ?, ?"),
+            ("select 1,2.5 , .5, 1e-3,0x1f, 1_000, -1, +2 , - 3", "select ?, ?, ?, ?, ?, ?, ?, ?, ?"),
+            ("select a-1, a - 1, (a)-1, $1-1, t1.c2", "select a-?, a - ?, (a)-?, $1-?, t1.c2"),
+            ("  select\n\t1 -- one\n + /* two /* nested */ */ 2 ; ", "select ? + ?"),
+            (
+                "select \"A b\"\"c\" from \"T\" where \"x;y\" = 'p;q'",
+                "select \"A b\"\"c\" from \"T\" where \"x;y\" = ?",
+            ),
+            ("select * from t where id = $1 and x = $12::int", "select * from t where id = $1 and x = $12::int"),
+            ("select count( * ) from t where a in( 1 )", "select count(*) from t where a in(?)"),
+            ("alter role x password 'secret'", "alter role x password ?"),
+            ("select größe from täble where ä = 'ö'", "select größe from täble where ä = ?"),
+            ("select date '2020-01-01' - interval '1 day'", "select date ? - interval ?"),
+            ("select data->>'k', a[1], b ? 'c'", "select data->>?, a[?], b ? ?"),
+            ("copy t from stdin with (format csv)", "copy t from stdin with (format csv)"),
+            ("select 'unterminated", "select ?"),
+            ("select $x$ unterminated", "select ?"),
+            ("select /* unterminated", "select"),
+            ("select e", "select e"),
+            ("$", "$"),
+            (")))((( , ;", ")))(((, ;"),
+        ] {
+            assert_eq!(shapes(text, false), [shape], "{text}");
+        }
+    }
+
+    #[test]
+    fn lists_and_rows_fold() {
+        for (text, shape) in [
+            ("select * from t where a in (1, 2,3) and b = 4", "select * from t where a in (?) and b = ?"),
+            ("select * from t where a IN ($1,$2,$3)", "select * from t where a IN ($1)"),
+            ("select * from t where a in ('a'::text, 'b'::text)", "select * from t where a in (?::text)"),
+            ("select * from t where (a, b) in ((1,2),(3,4))", "select * from t where (a, b) in ((?, ?))"),
+            ("select array[1,2,3]", "select array[?]"),
+            ("select f(1, 2)", "select f(?, ?)"),
+            ("insert into t (a,b) values (1,'x'),(2,'y') , (3, 'z')", "insert into t (a, b) values (?, ?)"),
+            ("insert into t values (1,now()),(2,now()) returning id", "insert into t values (?, now()) returning id"),
+            (
+                "insert into t values ($1,$2),($3,$4) on conflict do nothing",
+                "insert into t values ($1, $2) on conflict do nothing",
+            ),
+            ("insert into t values (1),(2,3)", "insert into t values (?), (?, ?)"),
+            ("select * from (values (1),(2)) v, (select 1) w", "select * from (values (?)) v, (select ?) w"),
+            ("values (1),(2) union select (1), (1)", "values (?) union select (?), (?)"),
+        ] {
+            assert_eq!(shapes(text, false), [shape], "{text}");
+        }
+    }
+
+    #[test]
+    fn statements_split() {
+        for (text, expected) in [
+            ("select 1; select 2", &["select ?", "select ?"][..]),
+            (";; select ';' ; -- only this\n;", &["select ?"]),
+            ("", &[]),
+            ("-- ping", &[]),
+            ("begin; update t set a=1; end", &["begin", "update t set a=?", "end"]),
+            (
+                "create rule r as on insert to t do (select 1; select 2); select 3",
+                &["create rule r as on insert to t do (select ?; select ?)", "select ?"],
+            ),
+            (
+                "create or replace function f() returns int begin atomic select case when true then 1 end; select 2; end; select 3",
+                &[
+                    "create or replace function f() returns int begin atomic select case when true then ? end; select ?; end",
+                    "select ?",
+                ],
+            ),
+            (
+                "create function f() returns int as $$ begin; end; $$ language plpgsql; select 1",
+                &["create function f() returns int as ? language plpgsql", "select ?"],
+            ),
+        ] {
+            assert_eq!(shapes(text, false), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn cut_texts_share_a_shape() {
+        let text = "insert into t (a, b) values (1, 'some text'), (2, 'more'), (3, null)";
+        for end in "insert into t (a, b) values (1, 'some text')".len()..text.len() {
+            let shape = shapes(&text[..end], true).concat();
+            assert_eq!(shape, "insert into t (a, b) values (?, ?) …");
+        }
+        assert_eq!(shapes("insert into t (a, b) values (1, 'so", true), ["insert into t (a, b) values …"]);
+        assert_eq!(shapes("select a from t where ab", true), ["select a from t where …"]);
+        assert_eq!(shapes("select 1; select 2", true), ["select ?", "select ? …"]);
+        assert_eq!(shapes("select 1; ", true), ["select ?"]);
+    }
+
+    #[test]
+    fn any_bytes_have_a_shape() {
+        const ALPHABET: &[u8] = b"'\"$()[],;-+/*.e\\ \n1aE?in values(\xff\xc3";
+        let mut state = 1_u64;
+        for _ in 0..20_000 {
+            let text: Vec<u8> = (0..40)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    ALPHABET[(state >> 33) as usize % ALPHABET.len()]
+                })
+                .collect();
+            let mut position = 0;
+            while position < text.len() {
+                let mut out = Vec::new();
+                let scanned = scan(&text, position, state & 1 == 0, state & 2 == 0, &mut out);
+                assert!(scanned.next > position && scanned.next <= text.len());
+                assert!(scanned.range.end <= text.len() && scanned.range.start <= scanned.range.end);
+                assert!(out.len() <= 3 * text.len() + 5);
+                position = scanned.next;
+            }
+        }
+    }
+}
