@@ -242,7 +242,7 @@ async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
   }
   if (!response.ok) {
     // Not, or no longer, logged in: the login page leads back here.
-    if (response.status === 401) location.assign('/login');
+    if (response.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     let message = `${response.status} ${response.statusText}`;
     try {
       const body = (await response.json()) as { error?: string; hint?: string | null };

@@ -42,7 +42,8 @@ export function roundTop(value: number, binary = false): number {
   if (value <= 0) return 1;
   if (binary && value >= 1024) {
     const unit = 1024 ** Math.floor(Math.log2(value) / 10);
-    return roundTop(value / unit) * unit;
+    const top = roundTop(value / unit);
+    return (top >= 1000 ? 1024 : top) * unit;
   }
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 2.5, 5, 10].map((n) => n * power).find((n) => n >= value * 0.9999) ?? 10 * power;
@@ -148,7 +149,7 @@ export class Chart {
       context.fillRect(Math.round(x(tick.time)), area.top, 1, area.height);
       context.fillStyle = colours.text;
       const place = x(tick.time);
-      context.textAlign = place > width - 30 ? 'right' : place < area.left + 20 ? 'left' : 'center';
+      context.textAlign = place > width - 26 ? 'right' : 'center';
       context.fillText(tick.label, place, height - 4);
     }
     context.save();

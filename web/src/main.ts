@@ -33,7 +33,7 @@ class Application implements Shared {
   #page: Page | null = null;
 
   constructor() {
-    theme.apply();
+    theme.start();
     this.#pages = {
       hitmap: () => new HitmapPage(this),
       processes: () => new ProcessesPage(this),

@@ -3,7 +3,7 @@
 import { fill, h, icon, ICONS } from './dom.ts';
 import { duration } from './format.ts';
 import { bounds, LIVE_SPAN, type State, type Store } from './state.ts';
-import { DAY, fromInput, HOUR, local, localBrief, localDate, localTime, MINUTE, toInput, utc, zone } from './time.ts';
+import { DAY, readMoment, HOUR, local, localBrief, localDate, localTime, MINUTE, utc, zone } from './time.ts';
 
 const PICKS: readonly [string, number][] = [
   ['30 min', 30 * MINUTE],
@@ -16,14 +16,18 @@ const PICKS: readonly [string, number][] = [
   ['7 days', 7 * DAY],
 ];
 
+function momentInput(name: string): HTMLInputElement {
+  return h('input', { type: 'text', name, required: true, spellcheck: 'false', autocomplete: 'off', class: 'mono' });
+}
+
 export class RangeControl {
   readonly element: HTMLElement;
   readonly #store: Store;
   readonly #live: HTMLButtonElement;
   readonly #summary = h('summary', { class: 'button range-summary', title: 'Choose a time range (t)' });
   readonly #details: HTMLDetailsElement;
-  readonly #from = h('input', { type: 'datetime-local', step: 1, name: 'from', required: true });
-  readonly #to = h('input', { type: 'datetime-local', step: 1, name: 'to', required: true });
+  readonly #from = momentInput('from');
+  readonly #to = momentInput('to');
   readonly #utc = h('p', { class: 'muted mono range-utc' });
   readonly #error = h('p', { class: 'bad', role: 'alert' });
 
@@ -33,8 +37,8 @@ export class RangeControl {
     const form = h(
       'form',
       { class: 'range-form', onsubmit: (event: SubmitEvent) => this.#submit(event) },
-      h('label', {}, h('span', {}, 'From'), this.#from),
-      h('label', {}, h('span', {}, 'To'), this.#to),
+      h('label', {}, h('span', {}, 'From, local time'), this.#from),
+      h('label', {}, h('span', {}, 'To, local time'), this.#to),
       this.#utc,
       this.#error,
       h('button', { class: 'button primary', type: 'submit' }, 'Show this range'),
@@ -120,10 +124,10 @@ export class RangeControl {
 
   #submit(event: SubmitEvent): void {
     event.preventDefault();
-    const from = fromInput(this.#from.value);
-    const to = fromInput(this.#to.value);
+    const from = readMoment(this.#from.value);
+    const to = readMoment(this.#to.value);
     if (from === null || to === null || to <= from) {
-      this.#error.textContent = 'The range must end after it begins.';
+      this.#error.textContent = from === null || to === null ? 'Write a time as 2026-01-31 14:05:00, or 14:05.' : 'The range must end after it begins.';
       return;
     }
     this.#details.open = false;
@@ -132,16 +136,17 @@ export class RangeControl {
 
   #fillForm(): void {
     const { from, to } = bounds(this.#store.state);
-    this.#from.value = toInput(from);
-    this.#to.value = toInput(to);
+    this.#from.value = local(from);
+    this.#to.value = local(to);
     this.#showUtc();
   }
 
   #showUtc(): void {
-    const from = fromInput(this.#from.value);
-    const to = fromInput(this.#to.value);
+    const word = (time: number | null): string => (time === null ? 'not a time' : utc(time));
+    const from = readMoment(this.#from.value);
+    const to = readMoment(this.#to.value);
     this.#error.textContent = '';
-    this.#utc.textContent = from === null || to === null ? '' : `${utc(from)}\n${utc(to)}`;
+    this.#utc.textContent = `${word(from)}\n${word(to)}`;
   }
 
   #render(state: State): void {

@@ -4,7 +4,7 @@ export type Theme = 'light' | 'dark';
 export type Choice = Theme | 'system';
 
 const KEY = 'hitscope.theme';
-const system = matchMedia('(prefers-color-scheme: dark)');
+const DARK = '(prefers-color-scheme: dark)';
 const listeners: (() => void)[] = [];
 
 /** What the user chose; follows the system until they did. */
@@ -15,7 +15,7 @@ export function choice(): Choice {
 
 export function theme(): Theme {
   const chosen = choice();
-  return chosen === 'system' ? (system.matches ? 'dark' : 'light') : chosen;
+  return chosen === 'system' ? (matchMedia(DARK).matches ? 'dark' : 'light') : chosen;
 }
 
 export function choose(next: Choice): void {
@@ -29,12 +29,16 @@ export function onTheme(listener: () => void): void {
   listeners.push(listener);
 }
 
-export function apply(): void {
+function apply(): void {
   document.documentElement.dataset['theme'] = theme();
   for (const listener of listeners) listener();
 }
 
-system.addEventListener('change', apply);
+/** Takes the theme, now and whenever the system changes it. */
+export function start(): void {
+  matchMedia(DARK).addEventListener('change', apply);
+  apply();
+}
 
 type Oklch = readonly [lightness: number, chroma: number, hue: number];
 
@@ -90,10 +94,10 @@ export interface Palette {
 const PALETTES: Record<Theme, Palette> = {
   light: {
     hits: ramp([
-      [0.9, 0.045, 225],
-      [0.72, 0.11, 240],
-      [0.5, 0.15, 258],
-      [0.3, 0.12, 268],
+      [0.81, 0.085, 225],
+      [0.68, 0.13, 245],
+      [0.5, 0.16, 260],
+      [0.31, 0.12, 268],
     ]),
     errors: ramp([
       [0.76, 0.13, 25],
@@ -108,10 +112,10 @@ const PALETTES: Record<Theme, Palette> = {
   },
   dark: {
     hits: ramp([
-      [0.33, 0.07, 262],
-      [0.52, 0.13, 250],
-      [0.73, 0.12, 215],
-      [0.94, 0.09, 175],
+      [0.43, 0.115, 262],
+      [0.58, 0.14, 250],
+      [0.74, 0.12, 220],
+      [0.9, 0.09, 185],
     ]),
     errors: ramp([
       [0.5, 0.17, 25],

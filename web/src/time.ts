@@ -65,15 +65,20 @@ export function zone(time: number): string {
   return `UTC${minutes < 0 ? '−' : '+'}${Math.floor(size / 60)}${rest ? `:${two(rest)}` : ''}`;
 }
 
-/** Value for an `<input type=datetime-local step=1>`. */
-export function toInput(time: number): string {
-  return `${localDate(time)}T${localTime(time)}`;
-}
-
-/** Reads an `<input type=datetime-local>`. */
-export function fromInput(value: string): number | null {
-  const time = new Date(value).getTime();
-  return Number.isNaN(time) ? null : time;
+/**
+ * Reads a moment as people type or paste it: local date and time, a time of today, RFC 3339 with its zone, or a number
+ * since the epoch.
+ */
+export function readMoment(text: string, now = Date.now()): number | null {
+  const trimmed = text.trim();
+  const clock = /^(\d{1,2}):(\d\d)(:\d\d)?$/.exec(trimmed);
+  if (clock) return readMoment(`${localDate(now)} ${clock[1]!.padStart(2, '0')}:${clock[2]}${clock[3] ?? ':00'}`, now);
+  const parts = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?$/.exec(trimmed);
+  if (!parts) return parseTime(trimmed);
+  const [year, month, day, hour, minute, second] = parts.slice(1).map((part) => Number(part ?? 0)) as [number, number, number, number, number, number];
+  const time = new Date(year, month - 1, day, hour, minute, second);
+  // The 31st of February is no day.
+  return time.getMonth() === month - 1 && time.getDate() === day ? time.getTime() : null;
 }
 
 /** Start of the window that holds a moment. */

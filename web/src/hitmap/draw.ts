@@ -78,7 +78,7 @@ function paintAxes(context: CanvasRenderingContext2D, area: Area, { grid, scale 
     context.fillStyle = palette.grid;
     context.fillRect(x, area.top, 1, area.height + 4);
     context.fillStyle = palette.text;
-    context.textAlign = x > area.left + area.width - 24 ? 'right' : x < area.left + 20 ? 'left' : 'center';
+    context.textAlign = x > area.left + area.width - 18 ? 'right' : 'center';
     context.fillText(tick.label, x, area.top + area.height + 16);
   }
 }

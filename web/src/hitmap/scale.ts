@@ -14,7 +14,7 @@ export interface Scale {
 }
 
 /** Part of the height that the linear scale gives to everything beyond its upper end. */
-const OVERFLOW = 0.05;
+const OVERFLOW = 0.09;
 /** Where a logarithmic axis puts the bucket that begins at 0. */
 const LOG_FLOOR = 512;
 const HOUR = 3600e9;
@@ -77,7 +77,7 @@ export function linearScale(top: number, rows: number): Scale {
   const ticks = Array.from({ length: 6 }, (_, i) => i * step)
     .filter((seconds) => seconds * 1e9 <= end * 1.02)
     .map((seconds) => ({ at: Math.min(at(seconds * 1e9), 1 - OVERFLOW), label: `${seconds} s`, strong: true }));
-  ticks.push({ at: 1 - OVERFLOW / 2, label: 'more', strong: false });
+  ticks.push({ at: 1, label: 'more', strong: false });
   return { edges, positions: edges.map(at), at, ticks };
 }
 

@@ -36,7 +36,9 @@ function roundUp(value: number): number {
 export class HitmapView {
   readonly element: HTMLElement;
   readonly #title = h('h2', { class: 'map-title' });
-  readonly #totals = h('span', { class: 'map-totals' });
+  readonly #hits = h('span');
+  readonly #errors = h('span');
+  readonly #totals = h('span', { class: 'map-totals' }, this.#hits, this.#errors);
   readonly #legendMost = h('span');
   readonly #legend = h('canvas', { class: 'legend-ramp', 'aria-hidden': 'true' });
   readonly #canvas = h('canvas', { 'aria-hidden': 'true' });
@@ -110,11 +112,9 @@ export class HitmapView {
     let errors = 0;
     this.#grid.hits.forEach((n) => (hits += n));
     this.#grid.errors.forEach((n) => (errors += n));
-    setText(
-      this.#totals,
-      `${plural(hits, 'hit')}${errors ? `, ${plural(errors, 'error')} (${percent(errors / hits)})` : ', no errors'}`,
-    );
-    this.#totals.classList.toggle('bad', errors > 0);
+    setText(this.#hits, `${plural(hits, 'hit')}, `);
+    setText(this.#errors, errors > 0 ? `${plural(errors, 'error')} (${percent(errors / hits)})` : 'no errors');
+    this.#errors.classList.toggle('bad', errors > 0);
     if (!this.#dragging) this.#block = this.#blockOf(shown.selection);
     this.#draw();
   }

@@ -12,9 +12,9 @@ function badge(state: string): HTMLElement {
   const kinds: Record<string, [string, string]> = {
     firing: ['bad', '▲ firing'],
     pending: ['warn', '△ pending'],
-    resolved: ['good', '✓ resolved'],
+    resolved: ['good', 'resolved'],
   };
-  const [kind, words] = kinds[state] ?? ['good', '✓ quiet'];
+  const [kind, words] = kinds[state] ?? ['good', 'quiet'];
   return h('span', { class: `state ${kind}` }, words);
 }
 
@@ -22,7 +22,7 @@ function ruleRow(rule: AlertRule): HTMLElement {
   return h(
     'tr',
     {},
-    h('td', {}, h('b', {}, rule.name)),
+    h('td', { class: 'nowrap' }, h('b', {}, rule.name)),
     h('td', {}, rule.error ? h('span', { class: 'state bad' }, '✕ broken') : badge(rule.state)),
     h('td', {}, rule.severity),
     h('td', { class: 'nowrap' }, `every ${rule.interval}, held ${rule.hold}`),
@@ -43,7 +43,7 @@ export function alertsSection(alerts: Alerts): HTMLElement {
       'tr',
       {},
       h('td', { class: 'mono nowrap', title: change.time }, local(time), h('span', { class: 'muted' }, ` ${ago(time)}`)),
-      h('td', {}, change.rule),
+      h('td', { class: 'nowrap' }, change.rule),
       h('td', {}, badge(change.state)),
       h('td', { class: 'number' }, change.value === null ? '' : short(change.value)),
       h('td', { class: 'grow' }, h('span', { class: 'clip', title: change.message }, change.message)),
@@ -57,6 +57,6 @@ export function alertsSection(alerts: Alerts): HTMLElement {
     ruleTable,
     rows.length === 0
       ? h('p', { class: 'panel-message' }, rules.length === 0 ? '' : 'No rule has changed its state yet.')
-      : h('div', { class: 'table-box plain' }, h('table', { 'aria-label': 'Recent changes of alerts' }, head('When', 'Rule', 'State', 'Value', 'Message', 'Slack'), h('tbody', {}, ...rows))),
+      : h('div', {}, h('h3', { class: 'panel-sub' }, 'Recent changes'), h('div', { class: 'table-box plain' }, h('table', { 'aria-label': 'Recent changes of alerts' }, head('When', 'Rule', 'State', 'Value', 'Message', 'Slack'), h('tbody', {}, ...rows)))),
   );
 }

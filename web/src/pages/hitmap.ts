@@ -3,7 +3,7 @@
 import * as api from '../api.ts';
 import { fill, h } from '../dom.ts';
 import { draw, failure, moreMaps, whyNoHits } from '../empty.ts';
-import { extent } from '../hitmap/bins.ts';
+import { extent, type Series } from '../hitmap/bins.ts';
 import { plot } from '../hitmap/draw.ts';
 import { HitmapModel } from '../hitmap/model.ts';
 import { linearScale, logBounds, logScale, type Scale } from '../hitmap/scale.ts';
@@ -19,7 +19,7 @@ import type { Page, Shared } from './page.ts';
 /** More maps than this are offered, not drawn. */
 const MOST_MAPS = 12;
 /** Rows of a map, by its height in pixels. */
-const ROW_HEIGHT = 9;
+const ROW_HEIGHT = { log: 6, linear: 9 };
 /** Least width of a column in pixels. */
 const COLUMN_WIDTH = 5;
 
@@ -91,7 +91,6 @@ export class HitmapPage implements Page {
       ),
       this.#notice,
       this.#maps,
-      this.#below,
       this.#details.element,
     );
     new ResizeObserver(() => this.#resized()).observe(this.#maps);
@@ -130,7 +129,12 @@ export class HitmapPage implements Page {
 
   escape(): void {
     if (this.#details.isOpen) this.#details.close();
-    else if (this.#store.state.selection || this.#store.state.operation) this.#store.set({ selection: null, operation: '' });
+    else if (this.#store.state.selection || this.#store.state.operation) {
+      const selected = this.#selected(this.#store.state);
+      const inLists = this.#below.contains(document.activeElement);
+      this.#store.set({ selection: null, operation: '' });
+      if (inLists && selected) this.#views.get(selected)?.focus();
+    }
   }
 
   #filter(state: State): api.Filter {
@@ -248,7 +252,6 @@ where ${condition} group by service, protocol, side order by hits desc`,
     const state = this.#store.state;
     const range = bounds(state);
     const empty = this.#model.empty;
-    this.#below.hidden = empty;
     if (this.#error || empty) {
       if (this.#loading) return;
       this.#maps.replaceChildren();
@@ -259,7 +262,7 @@ where ${condition} group by service, protocol, side order by hits desc`,
     fill(this.#notice);
     const all = [...this.#model.series.values()];
     const shown = this.#showAll ? all : all.slice(0, MOST_MAPS);
-    this.#arrange(shown.map((series) => series.key));
+    this.#arrange(shown.map((series) => series.key), this.#selected(state));
     this.#maps.dataset['count'] = shown.length === 1 ? 'one' : shown.length === 2 ? 'two' : 'many';
     const found = extent(shown, range.from, range.to);
     if (found) {
@@ -282,18 +285,31 @@ where ${condition} group by service, protocol, side order by hits desc`,
 
   #scaleOf(state: State): Scale {
     const height = this.#maps.querySelector('.map-box')?.clientHeight ?? 300;
-    const rows = Math.max(12, Math.round(plot({ width: 100, height }).height / ROW_HEIGHT));
+    const rows = Math.max(12, Math.round(plot({ width: 100, height }).height / (state.scale ? ROW_HEIGHT.linear : ROW_HEIGHT.log)));
     return state.scale ? linearScale(state.scale, rows) : logScale(logBounds(this.#extent), rows);
   }
 
-  /** Makes, keeps and removes maps so that those with the given keys are there, in their order. */
-  #arrange(keys: string[]): void {
+  /** The key of the map that has the selection. */
+  #selected(state: State): string | undefined {
+    const { selection } = state;
+    if (!selection) return undefined;
+    const fits = (name: 'service' | 'protocol' | 'side', series: Series): boolean => !selection[name] || selection[name] === series[name];
+    const found = [...this.#model.series.values()].find((series) => fits('service', series) && fits('protocol', series) && fits('side', series));
+    return found?.key;
+  }
+
+  /**
+   * Makes, keeps and removes maps so that those with the given keys are there, in their order. The lists stand below
+   * the map with the selection, so that they are in sight and nothing above them moves; else below all.
+   */
+  #arrange(keys: string[], selected: string | undefined): void {
     for (const [key, view] of this.#views) {
       if (keys.includes(key)) continue;
       view.element.remove();
       this.#views.delete(key);
     }
-    keys.forEach((key, i) => {
+    const children: HTMLElement[] = [];
+    for (const key of keys) {
       let view = this.#views.get(key);
       if (!view) {
         view = new HitmapView({
@@ -303,7 +319,15 @@ where ${condition} group by service, protocol, side order by hits desc`,
         });
         this.#views.set(key, view);
       }
-      if (this.#maps.children[i] !== view.element) this.#maps.insertBefore(view.element, this.#maps.children[i] ?? null);
+      children.push(view.element);
+      if (key === selected) children.push(this.#below);
+    }
+    if (!children.includes(this.#below)) children.push(this.#below);
+    // The lists are what moves; a map would lose the focus.
+    const place = children.indexOf(this.#below);
+    if (this.#maps.children[place] !== this.#below) this.#below.remove();
+    children.forEach((child, i) => {
+      if (this.#maps.children[i] !== child) this.#maps.insertBefore(child, this.#maps.children[i] ?? null);
     });
   }
 

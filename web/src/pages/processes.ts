@@ -7,7 +7,7 @@ import { draw, failure, whyNoProcesses } from '../empty.ts';
 import { bytes, percent, plural } from '../format.ts';
 import { bounds, type State } from '../state.ts';
 import { sorted, Table } from '../table.ts';
-import { ago, fromInput, local, MINUTE, niceStep, SECOND, toInput, utc, WINDOW, zone } from '../time.ts';
+import { ago,  local, MINUTE, niceStep, readMoment, SECOND, utc, WINDOW, zone } from '../time.ts';
 import type { Page, Shared } from './page.ts';
 import { ProcessDetails } from './process-details.ts';
 import { columns, cpu, matches, processKey } from './process-rows.ts';
@@ -27,7 +27,7 @@ export class ProcessesPage implements Page {
   readonly element: HTMLElement;
   readonly #shared: Shared;
   readonly #filter = h('input', { type: 'search', placeholder: 'Filter: name, arguments, user, service, pid', 'aria-label': 'Filter processes' });
-  readonly #moment = h('input', { type: 'datetime-local', step: 1, 'aria-label': 'Moment, local time' });
+  readonly #moment = h('input', { type: 'text', class: 'mono', spellcheck: 'false', autocomplete: 'off', 'aria-label': 'Moment, local time', title: 'A local time (14:05, 2026-01-31 14:05:00) or RFC 3339' });
   readonly #zone = h('span', { class: 'muted mono moment-utc' });
   readonly #newest: HTMLButtonElement;
   readonly #summary = h('p', { class: 'summary' });
@@ -57,7 +57,8 @@ export class ProcessesPage implements Page {
     this.#newest = h('button', { class: 'button', type: 'button', onclick: () => store.set({ at: null, range: null }) }, 'Newest');
     this.#filter.addEventListener('input', () => store.set({ filter: this.#filter.value }, true));
     this.#moment.addEventListener('change', () => {
-      const time = fromInput(this.#moment.value);
+      const time = readMoment(this.#moment.value);
+      this.#moment.setAttribute('aria-invalid', String(time === null));
       if (time !== null) this.#go(time, false);
     });
     this.#more.addEventListener('click', () => {
@@ -216,7 +217,7 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
   #show(fresh = false): void {
     const state = this.#shared.store.state;
     const at = this.#at(state);
-    if (document.activeElement !== this.#moment) this.#moment.value = toInput(state.at ?? this.#time ?? at);
+    if (document.activeElement !== this.#moment) this.#moment.value = local(state.at ?? this.#time ?? at);
     this.#zone.textContent = `${zone(at)} · ${utc(Math.floor((state.at ?? this.#time ?? at) / 1000) * 1000)}`;
     this.#newest.hidden = state.at === null && state.range === null;
     this.#chart.canvas.setAttribute('aria-valuetext', local(at));

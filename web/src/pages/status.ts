@@ -202,7 +202,7 @@ function probesSection(collector: api.CollectorStatus | null): HTMLElement {
       probes.map((probe) => [
         h('b', {}, probe.name),
         probe.running ? h('span', { class: 'state good' }, 'running') : h('span', { class: 'state bad' }, '✕ off'),
-        probe.reason ? prose(probe.reason) : h('span', { class: 'muted' }, probe.running ? 'as it should' : 'no reason given'),
+        probe.reason ? prose(probe.reason) : h('span', { class: 'muted' }, probe.running ? '' : 'no reason given'),
       ]),
     ),
   );
@@ -215,7 +215,7 @@ function lossesSection(collector: api.CollectorStatus | null): HTMLElement {
   if (lost.length === 0) return section('Losses', 'since the collector started', h('p', { class: 'panel-message good' }, 'Nothing was lost.'));
   return section(
     'Losses',
-    some.length === 0 ? 'nothing was lost since the collector started' : 'since the collector started; each also stands in the table `events`'.replaceAll('`', ''),
+    some.length === 0 ? 'nothing was lost since the collector started' : 'since the collector started',
     table(
       'Losses',
       [['Counter', false], ['Lost', true], ['What it means', false]],
