@@ -19,12 +19,9 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 256 << 10;
 
-/// Socket segments are dropped when this many bytes wait, so that processes' life cycles still find room.
-#[unsafe(no_mangle)]
-static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
-
+/// Bytes that the reader has not taken yet.
 #[inline(always)]
-fn waiting_bytes() -> u64 {
+pub fn waiting_bytes() -> u64 {
     EVENTS.query(u64::from(BPF_RB_AVAIL_DATA))
 }
 
@@ -34,31 +31,25 @@ fn flags(waiting: u64) -> u64 {
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
-/// Whether there is room for socket segments.
-#[inline(always)]
-pub fn has_room_for_segments() -> bool {
-    waiting_bytes() < global!(SEGMENT_LIMIT_BYTES)
-}
-
-/// Appends `size` bytes at `record`, or counts `reason`.
+/// Appends `size` bytes at `record`, or counts `reason`; `waiting` is what [`waiting_bytes`] said.
 ///
 /// # Safety
 /// `record` points at `size` readable bytes, which the verifier checks.
 #[inline(always)]
-pub unsafe fn output<T>(record: *const T, size: u64, reason: u32) {
+pub unsafe fn output<T>(record: *const T, size: u64, waiting: u64, reason: u32) {
     let ring = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: as the caller says.
-    let result = unsafe { bpf_ringbuf_output(ring, record.cast_mut().cast(), size, flags(waiting_bytes())) };
+    let result = unsafe { bpf_ringbuf_output(ring, record.cast_mut().cast(), size, flags(waiting)) };
     if result != 0 {
         count(reason);
     }
 }
 
-/// Appends a life-cycle record, waking nobody.
+/// Appends a life-cycle record.
 #[inline(always)]
 pub fn emit<T>(record: &T) {
     // SAFETY: a reference covers its size.
-    unsafe { output(record, size_of::<T>() as u64, lost::EVENT_RING_FULL) }
+    unsafe { output(record, size_of::<T>() as u64, waiting_bytes(), lost::EVENT_RING_FULL) }
 }
 
 /// The header of a record about the running thread.

@@ -24,6 +24,10 @@ use crate::{
 #[map]
 static PROCESSES: PerCpuHashMap<ProcessKey, ProcessTimes> = PerCpuHashMap::with_max_entries(16384, 0);
 
+/// Size of the host's memory pages.
+#[unsafe(no_mangle)]
+static PAGE_BYTES: u64 = 4096;
+
 /// Records too large for the stack are made here.
 #[map]
 static EXEC: PerCpuArray<ExecEvent> = PerCpuArray::with_max_entries(1, 0);
@@ -239,10 +243,9 @@ fn sum(task: Address, task_offset: u32, signal: Address, signal_offset: u32) -> 
 /// `signal->maxrss` is set as the address space is left; on kernels that report the exit before that, ask the space itself.
 #[inline(always)]
 fn max_rss_bytes(task: Address, signal: Address) -> u64 {
-    const PAGE_BYTES: u64 = 4096;
     let of_signal = read_or_zero(signal, offset!(signal_maxrss));
     let of_space = read::<Address>(task, offset!(task_mm)).map_or(0, |mm| read_or_zero(mm, offset!(mm_hiwater_rss)));
-    of_signal.max(of_space) * PAGE_BYTES
+    of_signal.max(of_space) * global!(PAGE_BYTES)
 }
 
 /// A status set for the whole process (by a fatal signal or `exit_group`) goes before the last thread's own.

@@ -32,6 +32,10 @@ use crate::{
 #[unsafe(no_mangle)]
 static RUN_BYTES: u64 = 64 << 10;
 
+/// Segments are dropped when this many bytes wait in the ring buffer, so that life-cycle records still find room.
+#[unsafe(no_mangle)]
+static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
+
 /// Captured of each call before user space has made up its mind.
 const UNKNOWN_BYTES: u64 = 4096;
 /// Captured of the front of a call beyond the run.
@@ -245,12 +249,16 @@ fn socket_file(descriptor: u32) -> Option<(Address, Address)> {
 /// The socket's state; made, and user space told of it, at its first traffic.
 #[inline(always)]
 fn state(socket: u64, file: Address) -> Option<&'static mut SocketState> {
-    if SOCKETS.get_ptr_mut(socket).is_none() {
-        introduce(socket, file);
-    }
+    let state = match SOCKETS.get_ptr_mut(socket) {
+        Some(state) => state,
+        None => {
+            introduce(socket, file);
+            SOCKETS.get_ptr_mut(socket)?
+        }
+    };
     // SAFETY: map values stay valid for the program's run. Two threads in one socket at once may mix their
     // offsets up; the decoder then sees a gap.
-    SOCKETS.get_ptr_mut(socket).map(|state| unsafe { &mut *state })
+    Some(unsafe { &mut *state })
 }
 
 #[inline(never)]
@@ -380,7 +388,8 @@ fn segment(state: &mut SocketState, scratch: &mut Scratch) -> u64 {
 
 #[inline(always)]
 fn emit(scratch: &mut Scratch, address: u64, moved: u64, head: u64, tail: u64) {
-    if !ring::has_room_for_segments() {
+    let waiting = ring::waiting_bytes();
+    if waiting >= global!(SEGMENT_LIMIT_BYTES) {
         return count(lost::SEGMENT_RING_FULL);
     }
     // The masks change nothing; they are what the verifier bounds the writes by.
@@ -403,7 +412,7 @@ fn emit(scratch: &mut Scratch, address: u64, moved: u64, head: u64, tail: u64) {
     scratch.event.head_len = head as u32;
     scratch.event.tail_len = tail as u32;
     // SAFETY: `size` lies within the scratch area.
-    unsafe { ring::output(&raw const *scratch, size, lost::SEGMENT_RING_FULL) }
+    unsafe { ring::output(&raw const *scratch, size, waiting, lost::SEGMENT_RING_FULL) }
 }
 
 /// A file descriptor is being closed.

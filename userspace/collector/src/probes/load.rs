@@ -75,12 +75,14 @@ impl Loader {
         // The reader is woken early enough to drain at leisure, and life-cycle records always find room.
         let wake_bytes = u64::from(ring_bytes) / 32;
         let segment_limit_bytes = u64::from(ring_bytes) / 8 * 7;
+        let page_bytes = procfs::page_size();
         let mut loaded = EbpfLoader::new()
             .btf(Some(&types))
             .override_global("OFFSETS", &resolved.offsets, true)
             .override_global("COUNT_SYSCALLS", &count_syscalls, true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("SEGMENT_LIMIT_BYTES", &segment_limit_bytes, true)
+            .override_global("PAGE_BYTES", &page_bytes, true)
             .override_global("RUN_BYTES", &settings.capture_bytes, true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("SYSCALLS", settings.max_syscalls)
