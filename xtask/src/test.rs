@@ -58,13 +58,40 @@ fn web_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> 
     if filter.is_none() {
         tally.check("types of the web page", || run(web::npm(workspace, "web")?.args(["run", "--silent", "check"])));
     }
-    let mut command = web::npm(workspace, "web")?;
-    command.args(["run", "--silent", "test"]);
-    if let Some(filter) = filter {
-        command.args(["--", &format!("--test-name-pattern={filter}")]);
+    let build = workspace.web().join("build");
+    if build.exists() {
+        // Left by tests that are gone.
+        fs::remove_dir_all(&build)?;
     }
-    tally.runner("unit tests of the web page", QUICK, &mut command);
+    let compiled = tally.check("build of the web page's tests", || {
+        run(web::npm(workspace, "web")?.args(["exec", "--", "tsc", "-p", "tsconfig.test.json"]))
+    });
+    if compiled {
+        let mut command = setup::with_path(node_tests(filter), &setup::node(workspace)?)?;
+        command.args(test_files(&build.join("test"))?).current_dir(workspace.web());
+        tally.runner("unit tests of the web page", QUICK, &mut command);
+    }
     Ok(())
+}
+
+/// Node's test runner; the files come after.
+fn node_tests(filter: Option<&str>) -> Command {
+    let mut command = Command::new("node");
+    command.args(["--test", "--test-concurrency=1"]);
+    command.args(filter.map(|filter| format!("--test-name-pattern={filter}")));
+    command
+}
+
+/// `*.test.*` in the folder, in order.
+fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(".test")))
+        .collect();
+    files.sort();
+    Ok(files)
 }
 
 /// The lints of the workspace and, as far as a host compiler can read them, of the probes.
@@ -198,16 +225,9 @@ fn browser_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally)
     command.arg(format!("PATH={}", setup::path(&path)?.to_string_lossy()));
     command.arg(format!("HITSCOPE_CHROMIUM={}", chromium.display()));
     command.args(environment(workspace).map(|(key, value)| format!("{key}={}", value.display())));
-    command.args(["node", "--test", "--test-concurrency=1"]);
-    command.args(filter.map(|filter| format!("--test-name-pattern={filter}")));
-    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-        .with_context(|| format!("reading {}", folder.display()))?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(".test")))
-        .collect();
-    files.sort();
-    tally.runner(NAME, LONG, command.args(files).current_dir(folder));
+    let node = node_tests(filter);
+    command.arg(node.get_program()).args(node.get_args()).args(test_files(&folder)?).current_dir(&folder);
+    tally.runner(NAME, LONG, &mut command);
     Ok(())
 }
 
