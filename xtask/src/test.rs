@@ -20,24 +20,31 @@ const QUICK: Duration = Duration::from_secs(5 * 60);
 const LONG: Duration = Duration::from_secs(20 * 60);
 
 /// Runs everything, or with a filter only the tests whose name contains it. False when something failed.
-pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> Result<bool> {
+pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> bool {
     let mut tally = Tally::default();
     if filter.is_none() {
         checks(workspace, &mut tally);
     }
-    web_tests(workspace, filter, &mut tally)?;
+    part(&mut tally, "web page", |tally| web_tests(workspace, filter, tally));
     if tally.check("build", || build::build(workspace).map(drop)) {
         if filter.is_none() {
             clippy(workspace, &mut tally);
         }
-        setup::tests(workspace)?;
-        rust_tests(workspace, filter, &mut tally)?;
-        browser_tests(workspace, filter, &mut tally)?;
+        tally.check("set-up of the tests", || setup::tests(workspace));
+        part(&mut tally, "Rust tests", |tally| rust_tests(workspace, filter, tally));
+        part(&mut tally, "browser tests", |tally| browser_tests(workspace, filter, tally));
     }
     if filter.is_none() {
         fuzz::run_in(workspace, Duration::from_secs(60), &mut tally);
     }
-    Ok(tally.finish())
+    tally.finish()
+}
+
+/// A part that cannot even begin is a failure of its own; the others go on.
+fn part(tally: &mut Tally, name: &str, run: impl FnOnce(&mut Tally) -> Result<()>) {
+    if let Err(error) = run(tally) {
+        tally.check(name, || Err(error));
+    }
 }
 
 fn checks(workspace: &Workspace, tally: &mut Tally) {
