@@ -107,6 +107,7 @@ test('axes end at round numbers; steps are found by their moment', () => {
 });
 
 test('every loss has a sentence', () => {
-  assert.match(explain('ring_full'), /ring buffer/);
+  assert.match(explain('segment_ring_full'), /ring buffer/);
+  assert.match(explain('history_hits'), /`hits`/);
   assert.match(explain('something_new'), /not kept/);
 });

@@ -56,20 +56,23 @@ export class HitmapModel {
     return this.series.size === 0;
   }
 
+  #seriesOf(group: Group): Series {
+    const key = groupKey(group);
+    let series = this.series.get(key);
+    if (!series) {
+      const { service, protocol, side } = group;
+      series = { key, service, protocol, side, columns: new Map<number, Cell[]>() };
+      this.series.set(key, series);
+    }
+    return series;
+  }
+
   /** Adds cells; the same service on several hosts is one map. */
   #add({ from, step_ms, series: groups, buckets, cells }: Hitmap): void {
-    const known = groups.map((group) => {
-      const key = groupKey(group);
-      let series = this.series.get(key);
-      if (!series) {
-        const { service, protocol, side } = group;
-        series = { key, service, protocol, side, columns: new Map<number, Cell[]>() };
-        this.series.set(key, series);
-      }
-      return series;
-    });
+    const known: (Series | undefined)[] = [];
     cells.window.forEach((window, i) => {
-      const series = known[cells.series[i]!]!;
+      const index = cells.series[i]!;
+      const series = (known[index] ??= this.#seriesOf(groups[index]!));
       const time = from + window * step_ms;
       const cell = { low: buckets[cells.bucket[i]!]![0], hits: cells.hits[i]!, errors: cells.errors[i]! };
       const column = series.columns.get(time);

@@ -47,7 +47,11 @@ export function alertsSection(alerts: Alerts): HTMLElement {
       h('td', {}, badge(change.state)),
       h('td', { class: 'number' }, change.value === null ? '' : short(change.value)),
       h('td', { class: 'grow' }, h('span', { class: 'clip', title: change.message }, change.message)),
-      h('td', { class: change.delivery === 'sent' || change.delivery === 'none' ? 'muted' : 'bad' }, change.delivery === 'none' ? 'not sent' : change.delivery),
+      h(
+        'td',
+        { class: 'delivery-cell' },
+        h('span', { class: `clip ${change.delivery === 'sent' || change.delivery === 'none' ? 'muted' : 'bad'}`, title: change.delivery }, change.delivery === 'none' ? 'not told' : change.delivery),
+      ),
     );
   });
   return h(

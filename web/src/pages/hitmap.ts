@@ -253,7 +253,8 @@ where ${condition} group by service, protocol, side order by hits desc`,
     const range = bounds(state);
     const empty = this.#model.empty;
     if (this.#error || empty) {
-      if (this.#loading) return;
+      // Why it is empty is known only with the status.
+      if (this.#loading || (!this.#error && !this.#shared.status)) return;
       this.#maps.replaceChildren();
       this.#views.clear();
       fill(this.#notice, this.#error ? failure('The hitmap', this.#error, () => this.#load(this.#store.state)) : this.#emptyNotice(state, range));

@@ -224,6 +224,7 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
     this.#chart.canvas.setAttribute('aria-valuenow', String(Math.floor(at / 1000)));
     if (this.#error) fill(this.#notice, failure('The processes', this.#error, () => this.#load(this.#shared.store.state)));
     else if (this.#rows.length === 0 && !this.#loading) {
+      if (!this.#shared.status) return;
       const known = { status: this.#shared.status, historyStart: this.#shared.historyStart, state, range: bounds(state), now: Date.now() };
       fill(this.#notice, draw(whyNoProcesses(known), (change) => this.#shared.store.set(change)));
     } else fill(this.#notice, this.#far(state));
