@@ -19,15 +19,15 @@ pub struct Package {
 pub enum Shown {
     /// Any of these programs is on the PATH.
     Program(&'static [&'static str]),
-    /// This file is there.
-    File(&'static str),
+    /// All of these files are there.
+    Files(&'static [&'static str]),
 }
 
 impl Package {
     fn is_there(&self) -> bool {
         match self.shown_by {
             Shown::Program(names) => names.iter().any(|name| find_program(name).is_some()),
-            Shown::File(path) => Path::new(path).exists(),
+            Shown::Files(paths) => paths.iter().all(|path| Path::new(path).exists()),
         }
     }
 }

@@ -118,10 +118,10 @@ pub fn setup(workspace: &Workspace) -> Result<Toolchain> {
         None => {
             say!("no rustup nightly with rust-src for LLVM {LLVM_MAJOR}: taking Debian's rustc-web for the probes");
             apt::install(&[
-                Package { name: "rustc-web", shown_by: Shown::File("/usr/bin/rustc"), why: "compiles the probes" },
+                Package { name: "rustc-web", shown_by: Shown::Files(&["/usr/bin/rustc"]), why: "compiles the probes" },
                 Package {
                     name: "rust-web-src",
-                    shown_by: Shown::File("/usr/lib/rustlib/src/rust/library/core/Cargo.toml"),
+                    shown_by: Shown::Files(&["/usr/lib/rustlib/src/rust/library/core/Cargo.toml"]),
                     why: "the probes' own core library",
                 },
             ])?;
@@ -143,11 +143,11 @@ fn install_linker(workspace: &Workspace) -> Result<()> {
     apt::install(&[
         Package {
             name: "llvm-22-dev",
-            shown_by: Shown::File("/usr/lib/llvm-22/include/llvm-c/Core.h"),
+            shown_by: Shown::Files(&["/usr/lib/llvm-22/include/llvm-c/Core.h"]),
             why: "bpf-linker is made of it",
         },
-        Package { name: "zlib1g-dev", shown_by: Shown::File("/usr/include/zlib.h"), why: "bpf-linker, by LLVM" },
-        Package { name: "libzstd-dev", shown_by: Shown::File("/usr/include/zstd.h"), why: "bpf-linker, by LLVM" },
+        Package { name: "zlib1g-dev", shown_by: Shown::Files(&["/usr/include/zlib.h"]), why: "bpf-linker, by LLVM" },
+        Package { name: "libzstd-dev", shown_by: Shown::Files(&["/usr/include/zstd.h"]), why: "bpf-linker, by LLVM" },
     ])?;
     if !linker_runs(workspace) {
         say!("install bpf-linker {LINKER_VERSION} from crates.io into {} (links the probes)", root.display());

@@ -28,7 +28,7 @@ pub fn compiler() -> Result<()> {
         Package { name: "build-essential", shown_by: Shown::Program(&["g++"]), why: "crates with C or C++ parts" },
         Package {
             name: "ca-certificates",
-            shown_by: Shown::File("/etc/ssl/certs/ca-certificates.crt"),
+            shown_by: Shown::Files(&["/etc/ssl/certs/ca-certificates.crt"]),
             why: "downloads",
         },
     ])
@@ -96,17 +96,15 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
     apt::install(&[
         Package {
             name: "postgresql-15",
-            shown_by: Shown::File("/usr/lib/postgresql/15/bin/pgbench"),
-            why: "the database that the live tests watch",
-        },
-        Package {
-            name: "postgresql-15",
-            shown_by: Shown::File("/usr/share/postgresql/15/extension/pg_stat_statements.control"),
-            why: "its own count of statements, to compare with",
+            shown_by: Shown::Files(&[
+                "/usr/lib/postgresql/15/bin/pgbench",
+                "/usr/share/postgresql/15/extension/pg_stat_statements.control",
+            ]),
+            why: "the database that the live tests watch, and its own count of statements to compare with",
         },
         Package { name: "chromium", shown_by: Shown::Program(&["chromium"]), why: "the browser tests" },
         Package { name: "bpftrace", shown_by: Shown::Program(&["bpftrace"]), why: "`bench overhead` compares with it" },
-        Package { name: "python3-venv", shown_by: Shown::File("/usr/share/doc/python3-venv"), why: "psycopg" },
+        Package { name: "python3-venv", shown_by: Shown::Files(&["/usr/share/doc/python3-venv"]), why: "psycopg" },
     ])?;
     python(workspace)
 }

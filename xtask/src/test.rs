@@ -231,6 +231,7 @@ fn browser_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally)
     let mut command = as_root("env")?;
     command.arg(format!("PATH={}", setup::path(&path)?.to_string_lossy()));
     command.arg(format!("HITSCOPE_CHROMIUM={}", chromium.display()));
+    command.arg(format!("HITSCOPE_SCREENSHOTS={}", workspace.root.join("target/screenshots").display()));
     command.args(environment(workspace).map(|(key, value)| format!("{key}={}", value.display())));
     let node = node_tests(filter);
     command.arg(node.get_program()).args(node.get_args()).args(test_files(&folder)?).current_dir(&folder);
