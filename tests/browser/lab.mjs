@@ -107,8 +107,22 @@ export class Lab {
     const folder = join(this.#folder, 'postgres');
     execFileSync('install', ['-d', '-o', 'postgres', '-g', 'postgres', '-m', '700', folder]);
     const data = join(folder, 'data');
-    execFileSync(join(POSTGRES_BIN, 'initdb'), ['-D', data, '-A', 'trust', '-U', 'postgres', '--no-sync'], { ...user, stdio: 'pipe' });
-    const options = ['-D', data, '-c', `unix_socket_directories=${folder}`, '-c', 'listen_addresses=', '-c', `port=${PORT}`, '-c', 'fsync=off'];
+    execFileSync(join(POSTGRES_BIN, 'initdb'), ['-D', data, '-A', 'trust', '-U', 'postgres', '--no-sync'], {
+      ...user,
+      stdio: 'pipe',
+    });
+    const options = [
+      '-D',
+      data,
+      '-c',
+      `unix_socket_directories=${folder}`,
+      '-c',
+      'listen_addresses=',
+      '-c',
+      `port=${PORT}`,
+      '-c',
+      'fsync=off',
+    ];
     this.#start('postgres', join(POSTGRES_BIN, 'postgres'), options, user);
     this.#postgres = { folder, user };
     await until('PostgreSQL', () => {
@@ -125,7 +139,11 @@ export class Lab {
   sql(...statements) {
     const args = ['-X', '-q', '-h', this.#postgres.folder, '-p', PORT, '-U', 'postgres', '-d', 'postgres'];
     for (const statement of statements) args.push('-c', statement);
-    return execFileSync(join(POSTGRES_BIN, 'psql'), args, { ...this.#postgres.user, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    return execFileSync(join(POSTGRES_BIN, 'psql'), args, {
+      ...this.#postgres.user,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
   }
 
   async end() {

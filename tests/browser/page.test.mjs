@@ -21,7 +21,15 @@ import { chromium } from 'playwright-core';
 import { Lab, query, sleep, until } from './lab.mjs';
 
 const SCREENSHOTS = process.env.HITSCOPE_SCREENSHOTS;
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 const SERVER = '?protocol=postgres&side=server';
 
 let lab;
@@ -44,10 +52,19 @@ before(async () => {
       // It is meant to fail.
     }
     lab.sql('select pg_sleep(3)');
-    await until('the slow hit', async () => (await query(url, "select 1 as n from hits where operation like '%pg_sleep%'")).length > 0);
-    await until('a sample of the processes', async () => (await query(url, "select 1 as n from processes where command = 'postgres' limit 1")).length > 0);
+    await until(
+      'the slow hit',
+      async () => (await query(url, "select 1 as n from hits where operation like '%pg_sleep%'")).length > 0,
+    );
+    await until(
+      'a sample of the processes',
+      async () => (await query(url, "select 1 as n from processes where command = 'postgres' limit 1")).length > 0,
+    );
   }
-  browser = await chromium.launch({ executablePath: process.env.HITSCOPE_CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+  browser = await chromium.launch({
+    executablePath: process.env.HITSCOPE_CHROMIUM ?? '/usr/bin/chromium',
+    args: FLAGS,
+  });
 });
 
 after(async () => {
@@ -85,7 +102,8 @@ function colours(canvas) {
   return canvas.evaluate((element) => {
     const { data } = element.getContext('2d').getImageData(0, 0, element.width, element.height);
     const found = new Set();
-    for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) found.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
+    for (let i = 0; i < data.length; i += 4)
+      if (data[i + 3] > 200) found.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
     return found.size;
   });
 }
@@ -127,7 +145,9 @@ test('a drag over the slow cells lists the slow query first, and its details', a
     await page.waitForFunction(() => /pg_sleep/.test(document.querySelector('.hits tbody tr')?.textContent ?? ''));
     assert.match(await first.innerText(), /3(\.\d+)? s/);
     const operation = page.locator('.operations tbody tr').first();
-    await page.waitForFunction(() => /pg_sleep/.test(document.querySelector('.operations tbody tr')?.textContent ?? ''));
+    await page.waitForFunction(() =>
+      /pg_sleep/.test(document.querySelector('.operations tbody tr')?.textContent ?? ''),
+    );
     await picture(page, 'selection-light');
 
     await operation.click();
@@ -163,18 +183,23 @@ test('the address holds the view: a link opens the same selection', async () => 
   });
 });
 
-test('a live map shows a new hit within seconds', { skip: process.env.HITSCOPE_URL ? 'needs a PostgreSQL of its own' : false }, async () => {
-  await open(`${url}/${SERVER}`, async (page) => {
-    await mapReady(page);
-    const hits = async () => Number((await map(page).locator('.map-totals').innerText()).split('hit')[0].replace(/\D/g, ''));
-    const before = await hits();
-    lab.sql('select 4711');
-    await until('the new hit', async () => (await hits()) > before, 10_000);
-    await page.keyboard.press('Space');
-    await page.locator('.live-button', { hasText: 'Live' }).waitFor();
-    assert.match(page.url(), /from=.*to=/);
-  });
-});
+test(
+  'a live map shows a new hit within seconds',
+  { skip: process.env.HITSCOPE_URL ? 'needs a PostgreSQL of its own' : false },
+  async () => {
+    await open(`${url}/${SERVER}`, async (page) => {
+      await mapReady(page);
+      const hits = async () =>
+        Number((await map(page).locator('.map-totals').innerText()).split('hit')[0].replace(/\D/g, ''));
+      const before = await hits();
+      lab.sql('select 4711');
+      await until('the new hit', async () => (await hits()) > before, 10_000);
+      await page.keyboard.press('Space');
+      await page.locator('.live-button', { hasText: 'Live' }).waitFor();
+      assert.match(page.url(), /from=.*to=/);
+    });
+  },
+);
 
 test('the process page tells what used the host at a moment', async () => {
   await open(`${url}/?view=processes`, async (page) => {
@@ -182,7 +207,9 @@ test('the process page tells what used the host at a moment', async () => {
     assert.match(await page.locator('.summary').innerText(), /\d+ process/);
     await page.keyboard.press('/');
     await page.keyboard.type('postgres');
-    await page.waitForFunction(() => [...document.querySelectorAll('.processes tbody tr')].every((row) => /postgres/.test(row.textContent ?? '')));
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll('.processes tbody tr')].every((row) => /postgres/.test(row.textContent ?? '')),
+    );
     const row = page.locator('.processes tbody tr', { hasText: 'postgres' }).first();
     await row.click();
     await page.locator('.drawer h2').first().waitFor();
@@ -231,7 +258,9 @@ test('the keyboard is enough', async () => {
     await page.locator('.hits tbody tr').first().waitFor();
     await until('a row with the focus', async () => {
       await page.keyboard.press('Enter');
-      return page.evaluate(() => document.activeElement?.tagName === 'TR' || document.activeElement?.classList.contains('drawer'));
+      return page.evaluate(
+        () => document.activeElement?.tagName === 'TR' || document.activeElement?.classList.contains('drawer'),
+      );
     });
     await page.locator('.drawer:not([hidden])').waitFor();
     await page.keyboard.press('Escape');
@@ -261,7 +290,11 @@ test('dark follows the system and can be chosen', async () => {
     async (page) => {
       await mapReady(page);
       const back = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
-      const lightness = async () => (await back()).match(/\d+/g).slice(0, 3).reduce((sum, n) => sum + Number(n), 0);
+      const lightness = async () =>
+        (await back())
+          .match(/\d+/g)
+          .slice(0, 3)
+          .reduce((sum, n) => sum + Number(n), 0);
       assert.ok((await lightness()) < 150, await back());
       await picture(page, 'hitmap-dark');
       const toggle = page.getByRole('button', { name: /^Colours/ });

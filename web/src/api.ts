@@ -1,6 +1,6 @@
 /** Typed client of the HTTP API. Rows mirror the stored tables (docs/tables.md); `_ns` and `_bytes` are numbers. */
 
-import { parseTime, utc } from './time.ts';
+import { parseTime, setServerTime, utc } from './time.ts';
 
 /** Hits counted by time and latency bucket, in columns: one element of each list of `cells` for each cell with hits. */
 export interface Hitmap {
@@ -240,9 +240,12 @@ async function request<T>(path: string, init: RequestInit = {}): Promise<T> {
     if (error instanceof DOMException && error.name === 'AbortError') throw error;
     throw new ApiError(0, 'The server does not answer. Is `hitscope serve` running?');
   }
+  const date = response.headers.get('date');
+  if (date) setServerTime(Date.parse(date));
   if (!response.ok) {
     // Not, or no longer, logged in: the login page leads back here.
-    if (response.status === 401) location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
+    if (response.status === 401)
+      location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
     let message = `${response.status} ${response.statusText}`;
     try {
       const body = (await response.json()) as { error?: string; hint?: string | null };
@@ -326,20 +329,24 @@ export interface HitsQuery extends Filter {
   limit: number;
 }
 
+/** The conditions for the rows of `hits` in a range and latency range. */
+export function hitConditions(wanted: Omit<HitsQuery, 'limit'>): string {
+  return where(
+    wanted,
+    between('end_time', wanted.from, wanted.to),
+    wanted.low > 0 ? `duration_ns >= ${wanted.low}` : '',
+    Number.isFinite(wanted.high) ? `duration_ns < ${wanted.high}` : '',
+    /^\d+$/.test(wanted.operation) ? `operation_id = ${wanted.operation}` : '',
+    wanted.errorsOnly ? "status <> 'ok'" : '',
+  );
+}
+
 /** Hits kept, slowest first. */
 export function hits(wanted: HitsQuery, signal: AbortSignal): Promise<HitRow[]> {
-  const { from, to, low, high, operation, errorsOnly, limit, ...filter } = wanted;
-  const params = parameters({
-    from: utc(from),
-    to: utc(to),
-    min_ns: low > 0 ? low : undefined,
-    max_ns: Number.isFinite(high) ? high : undefined,
-    ...filter,
-    operation_id: operation,
-    status: errorsOnly ? 'error' : undefined,
-    limit,
-  });
-  return request<HitRow[]>(`/hits?${params}`, { signal });
+  return query<HitRow>(
+    `select * from hits where ${hitConditions(wanted)} order by duration_ns desc, end_time desc limit ${wanted.limit}`,
+    signal,
+  );
 }
 
 /** Every process of the interval that holds a moment. */
@@ -352,7 +359,11 @@ export const cubes = (signal?: AbortSignal): Promise<Cubes> => request('/cubes',
 export const alerts = (signal?: AbortSignal): Promise<Alerts> => request('/alerts', signal ? { signal } : {});
 
 /** Follows the live stream, whose messages hold the newest windows whole; the browser reconnects by itself. */
-export function live(filter: Filter, message: (newest: Hitmap) => void, state: (connected: boolean) => void): () => void {
+export function live(
+  filter: Filter,
+  message: (newest: Hitmap) => void,
+  state: (connected: boolean) => void,
+): () => void {
   const source = new EventSource(`${BASE}/live?${parameters({ ...filter })}`);
   source.onopen = () => state(true);
   source.onerror = () => state(false);
@@ -366,7 +377,17 @@ export function moment(value: string | number | null): number {
 }
 
 /** One process over a range. */
-export function processHistory(row: ProcessRow, range: { from: number; to: number }, signal: AbortSignal): Promise<ProcessHistory> {
-  const params = parameters({ pid: row.pid, start_time: row.start_time, host: row.host, from: utc(range.from), to: utc(range.to) });
+export function processHistory(
+  row: ProcessRow,
+  range: { from: number; to: number },
+  signal: AbortSignal,
+): Promise<ProcessHistory> {
+  const params = parameters({
+    pid: row.pid,
+    start_time: row.start_time,
+    host: row.host,
+    from: utc(range.from),
+    to: utc(range.to),
+  });
   return request<ProcessHistory>(`/processes/history?${params}`, { signal });
 }

@@ -66,7 +66,11 @@ export function list(hit: HitRow): HTMLElement {
       {},
       h('td', {}, h('span', { class: `swatch ${part.class}` })),
       h('td', {}, part.name),
-      h('td', { class: 'number' }, part.ns === null ? h('span', { class: 'muted' }, 'not measured') : duration(part.ns)),
+      h(
+        'td',
+        { class: 'number' },
+        part.ns === null ? h('span', { class: 'muted' }, 'not measured') : duration(part.ns),
+      ),
       h('td', { class: 'number muted' }, part.ns === null ? '' : percent(part.ns / Math.max(1, hit.duration_ns))),
     ),
   );
@@ -75,7 +79,10 @@ export function list(hit: HitRow): HTMLElement {
 
 /** The key to the bar's colours. */
 export function legend(): HTMLElement {
-  const names = [...PARTS.map(({ name, class: kind }) => ({ name, class: kind })), { name: 'other', class: 'part-other' }];
+  const names = [
+    ...PARTS.map(({ name, class: kind }) => ({ name, class: kind })),
+    { name: 'other', class: 'part-other' },
+  ];
   return h(
     'span',
     { class: 'part-legend', 'aria-hidden': 'true' },

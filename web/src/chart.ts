@@ -75,7 +75,12 @@ export class Chart {
     this.#binary = binary;
     this.canvas = h('div', { class: options.pick ? 'chart-box pickable' : 'chart-box' }, this.#canvas);
     this.canvas.style.height = `${options.height}px`;
-    this.element = h('figure', { class: 'chart' }, h('figcaption', {}, h('span', { class: 'chart-name' }, options.label), this.#readout), this.canvas);
+    this.element = h(
+      'figure',
+      { class: 'chart' },
+      h('figcaption', {}, h('span', { class: 'chart-name' }, options.label), this.#readout),
+      this.canvas,
+    );
     this.#listen();
     new ResizeObserver(this.#draw).observe(this.canvas);
     onTheme(this.#draw);
@@ -94,7 +99,12 @@ export class Chart {
     const i = indexAt(this.#data, time);
     if (i < 0) return 'no sample';
     const data = this.#data;
-    return data.lines.map((line) => `${line.name} ${line.values[i] === null || line.values[i] === undefined ? 'not measured' : data.format(line.values[i]!)}`).join(', ');
+    return data.lines
+      .map(
+        (line) =>
+          `${line.name} ${line.values[i] === null || line.values[i] === undefined ? 'not measured' : data.format(line.values[i]!)}`,
+      )
+      .join(', ');
   }
 
   #listen(): void {
@@ -128,9 +138,17 @@ export class Chart {
     if (!data || width === 0) return;
     const context = fit(this.#canvas, { width, height });
     const colours = palette();
-    const area = { left: LEFT, top: TOP, width: Math.max(1, width - LEFT - RIGHT), height: Math.max(1, height - TOP - BOTTOM) };
+    const area = {
+      left: LEFT,
+      top: TOP,
+      width: Math.max(1, width - LEFT - RIGHT),
+      height: Math.max(1, height - TOP - BOTTOM),
+    };
     const stacks = stack(data);
-    const most = roundTop(Math.max(data.least, ...stacks.flat().filter((value): value is number => value !== null)), this.#binary);
+    const most = roundTop(
+      Math.max(data.least, ...stacks.flat().filter((value): value is number => value !== null)),
+      this.#binary,
+    );
     const x = (time: number): number => area.left + (area.width * (time - data.from)) / (data.to - data.from);
     const y = (value: number): number => area.top + area.height * (1 - value / most);
 
@@ -182,7 +200,12 @@ export class Chart {
     this.#words(colours.series);
   }
 
-  #marks(context: CanvasRenderingContext2D, area: { left: number; top: number; width: number; height: number }, x: (time: number) => number, colour: string): void {
+  #marks(
+    context: CanvasRenderingContext2D,
+    area: { left: number; top: number; width: number; height: number },
+    x: (time: number) => number,
+    colour: string,
+  ): void {
     const line = (time: number | null, strong: boolean): void => {
       if (time === null || x(time) < area.left - 1 || x(time) > area.left + area.width + 1) return;
       context.fillStyle = colour;
@@ -204,7 +227,13 @@ export class Chart {
       const swatch = h('span', { class: 'swatch' });
       swatch.style.background = colours[n % colours.length]!;
       const value = line.values[i];
-      return h('span', {}, swatch, `${line.name} `, h('b', {}, value === null || value === undefined ? '–' : data.format(value)));
+      return h(
+        'span',
+        {},
+        swatch,
+        `${line.name} `,
+        h('b', {}, value === null || value === undefined ? '–' : data.format(value)),
+      );
     });
     const when = this.#hover === null ? [] : [h('span', { class: 'muted' }, local(this.#hover))];
     this.#readout.replaceChildren(...when, ...pieces);

@@ -43,12 +43,21 @@ export function whyNoHits({ status, historyStart, state, range, now }: Known): R
   if (state.range && historyStart !== null && range.to <= historyStart) {
     return {
       title: 'This range lies before the history',
-      text: [`The history begins at ${local(historyStart)}. What was before was not recorded, or was evicted to keep within the configured size.`],
-      action: { label: 'Go to the start of the history', change: { range: { from: historyStart, to: historyStart + 600_000 } } },
+      text: [
+        `The history begins at ${local(historyStart)}. What was before was not recorded, or was evicted to keep within the configured size.`,
+      ],
+      action: {
+        label: 'Go to the start of the history',
+        change: { range: { from: historyStart, to: historyStart + 600_000 } },
+      },
     };
   }
   if (state.range && range.from > now) {
-    return { title: 'This range lies in the future', text: [], action: { label: 'Show the last 10 minutes', change: { range: null } } };
+    return {
+      title: 'This range lies in the future',
+      text: [],
+      action: { label: 'Show the last 10 minutes', change: { range: null } },
+    };
   }
   if (filtered) {
     const what = [state.service, state.protocol, state.side, state.host].filter(Boolean).join(' · ');
@@ -71,7 +80,10 @@ export function whyNoHits({ status, historyStart, state, range, now }: Known): R
   if (!state.range && sockets && !sockets.running) {
     return {
       title: 'No hits: the sockets probe is off',
-      text: [`It gives this reason: ${sockets.reason ?? 'none'}.`, 'Without it hitscope sees processes, but not what they say to each other. `hitscope check` tells the mend.'],
+      text: [
+        `It gives this reason: ${sockets.reason ?? 'none'}.`,
+        'Without it hitscope sees processes, but not what they say to each other. `hitscope check` tells the mend.',
+      ],
     };
   }
   if (state.range) {
@@ -115,7 +127,9 @@ export function whyNoProcesses({ status, historyStart, state, now }: Known): Rea
   }
   return {
     title: 'No sample at this moment',
-    text: ['Processes are sampled every 5 s while the collector runs. It was not running then, or began only just now.'],
+    text: [
+      'Processes are sampled every 5 s while the collector runs. It was not running then, or began only just now.',
+    ],
     ...(state.at === null ? {} : { action: { label: 'Go to the newest', change: { at: null } } }),
   };
 }
@@ -135,7 +149,9 @@ export function draw(reason: Reason, act: (change: Partial<State>) => void): HTM
     { class: 'empty', role: 'status' },
     h('h2', {}, reason.title),
     ...reason.text.map((text) => h('p', {}, prose(text))),
-    action ? h('button', { class: 'button primary', type: 'button', onclick: () => act(action.change) }, action.label) : null,
+    action
+      ? h('button', { class: 'button primary', type: 'button', onclick: () => act(action.change) }, action.label)
+      : null,
   );
 }
 

@@ -36,14 +36,29 @@ export class Header {
     this.element = h(
       'header',
       { class: 'top' },
-      h('a', { class: 'brand', href: './', onclick: (event: MouseEvent) => this.#go(event, 'hitmap') }, h('span', { class: 'brand-mark', 'aria-hidden': 'true' }), 'hitscope'),
+      h(
+        'a',
+        { class: 'brand', href: './', onclick: (event: MouseEvent) => this.#go(event, 'hitmap') },
+        h('span', { class: 'brand-mark', 'aria-hidden': 'true' }),
+        'hitscope',
+      ),
       this.#nav,
       this.#warning,
       h('span', { class: 'spring' }),
       this.#hostLabel,
       this.range.element,
       this.#theme,
-      h('button', { class: 'icon-button', type: 'button', 'aria-label': 'Keyboard shortcuts', title: 'Keyboard shortcuts (?)', onclick: showShortcuts }, '?'),
+      h(
+        'button',
+        {
+          class: 'icon-button',
+          type: 'button',
+          'aria-label': 'Keyboard shortcuts',
+          title: 'Keyboard shortcuts (?)',
+          onclick: showShortcuts,
+        },
+        '?',
+      ),
     );
     store.listen((state) => this.#render(state));
     this.#render(store.state);
@@ -57,7 +72,11 @@ export class Header {
     this.#hostLabel.hidden = all.length < 2;
     const known = [...this.#host.options].map((option) => option.value).join('\n');
     if (known !== ['', ...all].join('\n')) {
-      fill(this.#host, h('option', { value: '' }, 'all hosts'), ...all.map((name) => h('option', { value: name }, name)));
+      fill(
+        this.#host,
+        h('option', { value: '' }, 'all hosts'),
+        ...all.map((name) => h('option', { value: name }, name)),
+      );
     }
     this.#host.value = state.host;
   }

@@ -92,9 +92,13 @@ class Application implements Shared {
 /** What the header says about the collector; empty while all is well. */
 function warning(status: api.Status): string {
   if (status.data === 'none') return 'No data yet';
-  if (status.data === 'stale') return status.stale_since === null ? 'Collector not running' : `Collector silent; last heard of ${ago(status.stale_since)}`;
+  if (status.data === 'stale')
+    return status.stale_since === null
+      ? 'Collector not running'
+      : `Collector silent; last heard of ${ago(status.stale_since)}`;
   // What was turned off on purpose is no trouble.
-  const off = status.collector?.probes.filter((probe) => !probe.running && !probe.reason?.startsWith('turned off')) ?? [];
+  const off =
+    status.collector?.probes.filter((probe) => !probe.running && !probe.reason?.startsWith('turned off')) ?? [];
   return off.length === 0 ? '' : `Probe off: ${off.map((probe) => probe.name).join(', ')}`;
 }
 

@@ -3,7 +3,7 @@
 import { fill, h, icon, ICONS } from './dom.ts';
 import { duration } from './format.ts';
 import { bounds, LIVE_SPAN, type State, type Store } from './state.ts';
-import { DAY, readMoment, HOUR, local, localBrief, localDate, localTime, MINUTE, utc, zone } from './time.ts';
+import { DAY, HOUR, local, localBrief, localDate, localTime, MINUTE, now, readMoment, utc, zone } from './time.ts';
 
 const PICKS: readonly [string, number][] = [
   ['30 min', 30 * MINUTE],
@@ -53,7 +53,12 @@ export class RangeControl {
       h(
         'div',
         { class: 'popover' },
-        h('div', { class: 'picks' }, h('button', { class: 'pick', type: 'button', onclick: () => this.#goLive() }, 'Live, 10 min'), ...picks),
+        h(
+          'div',
+          { class: 'picks' },
+          h('button', { class: 'pick', type: 'button', onclick: () => this.#goLive() }, 'Live, 10 min'),
+          ...picks,
+        ),
         form,
       ),
     );
@@ -98,9 +103,9 @@ export class RangeControl {
   }
 
   #pick(span: number): void {
-    const to = Math.ceil(Date.now() / 5000) * 5000;
+    const to = Math.ceil(now() / 5000) * 5000;
     this.#details.open = false;
-    this.#store.set({ range: { from: to - span, to } });
+    this.#store.set({ range: { from: to - span, to }, at: null });
   }
 
   #step(direction: number, path: string, label: string): HTMLElement {
@@ -114,8 +119,8 @@ export class RangeControl {
         onclick: () => {
           const { from, to } = bounds(this.#store.state);
           const shift = (direction * (to - from)) / 2;
-          if (direction > 0 && from + shift > Date.now()) this.#goLive();
-          else this.#store.set({ range: { from: from + shift, to: to + shift } });
+          if (direction > 0 && from + shift > now()) this.#goLive();
+          else this.#store.set({ range: { from: from + shift, to: to + shift }, at: null });
         },
       },
       icon(path),
@@ -127,11 +132,14 @@ export class RangeControl {
     const from = readMoment(this.#from.value);
     const to = readMoment(this.#to.value);
     if (from === null || to === null || to <= from) {
-      this.#error.textContent = from === null || to === null ? 'Write a time as 2026-01-31 14:05:00, or 14:05.' : 'The range must end after it begins.';
+      this.#error.textContent =
+        from === null || to === null
+          ? 'Write a time as 2026-01-31 14:05:00, or 14:05.'
+          : 'The range must end after it begins.';
       return;
     }
     this.#details.open = false;
-    this.#store.set({ range: { from, to } });
+    this.#store.set({ range: { from, to }, at: null });
   }
 
   #fillForm(): void {
@@ -155,14 +163,22 @@ export class RangeControl {
     this.#live.title = live ? 'Stop here (space)' : 'Back to the last 10 minutes, live (space)';
     this.element.classList.toggle('is-live', live);
     if (!state.range) {
-      fill(this.#summary, h('span', { class: 'live-dot', 'aria-hidden': 'true' }), `Live · last ${LIVE_SPAN / MINUTE} min`);
+      fill(
+        this.#summary,
+        h('span', { class: 'live-dot', 'aria-hidden': 'true' }),
+        `Live · last ${LIVE_SPAN / MINUTE} min`,
+      );
       return;
     }
     const { from, to } = state.range;
     const sameDay = localDate(from) === localDate(to);
     fill(
       this.#summary,
-      h('span', { class: 'tabular', title: `${utc(from)} – ${utc(to)}` }, `${localBrief(from)} – ${sameDay ? localTime(to) : local(to)}`),
+      h(
+        'span',
+        { class: 'tabular', title: `${utc(from)} – ${utc(to)}` },
+        `${localBrief(from)} – ${sameDay ? localTime(to) : local(to)}`,
+      ),
       h('span', { class: 'muted' }, `${duration((to - from) * 1e6)}, ${zone(from)}`),
     );
   }

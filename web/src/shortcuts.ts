@@ -79,7 +79,9 @@ export interface Commands {
 
 /** Whether keys belong to what has the focus. */
 function isTyping(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName));
+  return (
+    target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName))
+  );
 }
 
 /** Listens for the keys that work everywhere. */
@@ -103,7 +105,8 @@ export function listen(commands: Commands): void {
     else if (event.key === '?') commands.shortcuts();
     else if (event.key === '/') commands.filter();
     else if (event.key === 't') commands.range();
-    else if (event.key === ' ' && !(event.target instanceof Element && event.target.closest('button, summary, a, tr'))) commands.pause();
+    else if (event.key === ' ' && !(event.target instanceof Element && event.target.closest('button, summary, a, tr')))
+      commands.pause();
     else return;
     event.preventDefault();
   });

@@ -1,6 +1,6 @@
 /** What the page shows, kept in the address bar, so that every view can be linked to. */
 
-import { floorWindow, MINUTE, parseTime, utc, WINDOW } from './time.ts';
+import { floorWindow, MINUTE, now, parseTime, utc, WINDOW } from './time.ts';
 
 export type View = 'hitmap' | 'processes' | 'status';
 export const VIEWS: readonly View[] = ['hitmap', 'processes', 'status'];
@@ -142,9 +142,9 @@ export function serialize(state: State): string {
 }
 
 /** The range in ms that a state means now: whole windows, the one that is being filled included. */
-export function bounds(state: State, now = Date.now()): { from: number; to: number } {
+export function bounds(state: State, at = now()): { from: number; to: number } {
   if (state.range) return state.range;
-  const to = floorWindow(now) + WINDOW;
+  const to = floorWindow(at) + WINDOW;
   return { from: to - LIVE_SPAN, to };
 }
 

@@ -108,7 +108,9 @@ export class Table<T> {
   }
 
   #header(): void {
-    const focused = this.#head.contains(document.activeElement) ? (document.activeElement as HTMLElement).dataset['column'] : undefined;
+    const focused = this.#head.contains(document.activeElement)
+      ? (document.activeElement as HTMLElement).dataset['column']
+      : undefined;
     const ascending = this.#order.startsWith('-');
     const by = this.#order.replace('-', '');
     const cells = this.#options.columns.map((column) => {
@@ -118,7 +120,12 @@ export class Table<T> {
       const label = sorts
         ? h(
             'button',
-            { class: 'sort', type: 'button', 'data-column': column.id, onclick: () => this.#options.sort?.(active && !ascending ? `-${column.id}` : column.id) },
+            {
+              class: 'sort',
+              type: 'button',
+              'data-column': column.id,
+              onclick: () => this.#options.sort?.(active && !ascending ? `-${column.id}` : column.id),
+            },
             column.label,
             h('span', { class: 'sort-mark', 'aria-hidden': 'true' }, text ? (ascending ? '▴' : '▾') : ''),
           )
@@ -158,7 +165,14 @@ export class Table<T> {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const lines = [...this.#body.rows];
       const at = lines.findIndex((line) => line.dataset['key'] === this.#focused);
-      const steps: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: 12, PageUp: -12, Home: -1e9, End: 1e9 };
+      const steps: Record<string, number> = {
+        ArrowDown: 1,
+        ArrowUp: -1,
+        PageDown: 12,
+        PageUp: -12,
+        Home: -1e9,
+        End: 1e9,
+      };
       const step = steps[event.key];
       if (step !== undefined) {
         const next = lines[Math.min(Math.max(at + step, 0), lines.length - 1)];

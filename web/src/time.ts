@@ -5,6 +5,20 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
+/** How far the server's clock is ahead of the browser's; a little is only the way that an answer takes. */
+let ahead = 0;
+
+/** Takes the time that the server gave with an answer. */
+export function setServerTime(server: number, browser = Date.now()): void {
+  const found = server - browser;
+  ahead = Math.abs(found) < 3 * SECOND ? 0 : found;
+}
+
+/** Now, by the clock of the server: that of a laptop may be off, and the history is not. */
+export function now(): number {
+  return Date.now() + ahead;
+}
+
 /** Length of a window of the hitmap. */
 export const WINDOW = 5 * SECOND;
 
@@ -52,8 +66,8 @@ export function local(time: number): string {
 }
 
 /** Local time, with the date only where the day is not today's. */
-export function localBrief(time: number, now = Date.now()): string {
-  return localDate(time) === localDate(now) ? localTime(time) : local(time);
+export function localBrief(time: number): string {
+  return localDate(time) === localDate(now()) ? localTime(time) : local(time);
 }
 
 /** The zone's offset as people write it: `UTC`, `UTC+2`, `UTC−3:30`. */
@@ -69,13 +83,21 @@ export function zone(time: number): string {
  * Reads a moment as people type or paste it: local date and time, a time of today, RFC 3339 with its zone, or a number
  * since the epoch.
  */
-export function readMoment(text: string, now = Date.now()): number | null {
+export function readMoment(text: string, today = now()): number | null {
   const trimmed = text.trim();
   const clock = /^(\d{1,2}):(\d\d)(:\d\d)?$/.exec(trimmed);
-  if (clock) return readMoment(`${localDate(now)} ${clock[1]!.padStart(2, '0')}:${clock[2]}${clock[3] ?? ':00'}`, now);
+  if (clock)
+    return readMoment(`${localDate(today)} ${clock[1]!.padStart(2, '0')}:${clock[2]}${clock[3] ?? ':00'}`, today);
   const parts = /^(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:\.\d+)?)?)?$/.exec(trimmed);
   if (!parts) return parseTime(trimmed);
-  const [year, month, day, hour, minute, second] = parts.slice(1).map((part) => Number(part ?? 0)) as [number, number, number, number, number, number];
+  const [year, month, day, hour, minute, second] = parts.slice(1).map((part) => Number(part ?? 0)) as [
+    number,
+    number,
+    number,
+    number,
+    number,
+    number,
+  ];
   const time = new Date(year, month - 1, day, hour, minute, second);
   // The 31st of February is no day.
   return time.getMonth() === month - 1 && time.getDate() === day ? time.getTime() : null;
@@ -114,8 +136,8 @@ export function timeTicks(from: number, to: number, most: number): { time: numbe
 }
 
 /** How long ago, in words: `just now`, `12 s ago`, `3 min ago`. */
-export function ago(time: number, now = Date.now()): string {
-  const seconds = Math.round((now - time) / SECOND);
+export function ago(time: number, from = now()): string {
+  const seconds = Math.round((from - time) / SECOND);
   if (seconds < 2) return 'just now';
   if (seconds < 120) return `${seconds} s ago`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min ago`;

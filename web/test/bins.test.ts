@@ -1,12 +1,23 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { BUCKET_EDGES, extent, grid, indexAtMost, nearestEdge, normalize, type Series, snap, sum } from '../src/hitmap/bins.ts';
+import {
+  BUCKET_EDGES,
+  extent,
+  grid,
+  indexAtMost,
+  nearestEdge,
+  normalize,
+  type Series,
+  snap,
+  sum,
+} from '../src/hitmap/bins.ts';
 import { latencyRange, linearScale, logBounds, logScale, rowAt } from '../src/hitmap/scale.ts';
 
 function series(cells: [time: number, low: number, hits: number, errors: number][]): Series {
   const columns: Series['columns'] = new Map();
-  for (const [time, low, hits, errors] of cells) columns.set(time, [...(columns.get(time) ?? []), { low, hits, errors }]);
+  for (const [time, low, hits, errors] of cells)
+    columns.set(time, [...(columns.get(time) ?? []), { low, hits, errors }]);
   return { key: 'a', service: 'a', protocol: 'postgres', side: 'server', columns };
 }
 
@@ -30,7 +41,12 @@ test('rows are whole buckets', () => {
 });
 
 test('every hit is counted once, whatever the scale', () => {
-  const cells: [number, number, number, number][] = BUCKET_EDGES.slice(0, -1).map((low, i) => [(i % 12) * 5000, low, i + 1, i % 3]);
+  const cells: [number, number, number, number][] = BUCKET_EDGES.slice(0, -1).map((low, i) => [
+    (i % 12) * 5000,
+    low,
+    i + 1,
+    i % 3,
+  ]);
   const all = series(cells);
   const hits = cells.reduce((total, cell) => total + cell[2], 0);
   const errors = cells.reduce((total, cell) => total + cell[3], 0);
@@ -40,7 +56,10 @@ test('every hit is counted once, whatever the scale', () => {
     const counted = grid(all, 0, 60_000, 5000, scale.edges);
     assert.deepEqual(sum(counted, { column0: 0, column1: 11, row0: 0, row1: counted.rows - 1 }), { hits, errors });
     assert.equal(scale.positions.length, scale.edges.length);
-    assert.ok(scale.positions.every((at, i) => i === 0 || at > scale.positions[i - 1]!), 'rows are in order');
+    assert.ok(
+      scale.positions.every((at, i) => i === 0 || at > scale.positions[i - 1]!),
+      'rows are in order',
+    );
     for (let row = 0; row < counted.rows; row += 1) {
       const middle = (scale.positions[row]! + scale.positions[row + 1]!) / 2;
       assert.equal(rowAt(scale, middle), row);
@@ -64,12 +83,27 @@ test('columns are merged windows; what is outside the range is left out', () => 
 
 test('a selection has its corners in order and within the grid', () => {
   const counted = grid(series([]), 0, 50_000, 5000, [0, 1024, 2048, 4096]);
-  assert.deepEqual(normalize({ column0: 99, column1: 2, row0: 2, row1: -4 }, counted), { column0: 2, column1: 9, row0: 0, row1: 2 });
+  assert.deepEqual(normalize({ column0: 99, column1: 2, row0: 2, row1: -4 }, counted), {
+    column0: 2,
+    column1: 9,
+    row0: 0,
+    row1: 2,
+  });
 });
 
 test('an extent ends where its last bucket ends', () => {
   assert.equal(extent([series([])], 0, 5000), null);
-  const found = extent([series([[0, 1024, 1, 0], [0, 2048, 1, 0], [9000, 8192, 1, 0]])], 0, 5000);
+  const found = extent(
+    [
+      series([
+        [0, 1024, 1, 0],
+        [0, 2048, 1, 0],
+        [9000, 8192, 1, 0],
+      ]),
+    ],
+    0,
+    5000,
+  );
   assert.deepEqual(found, { low: 1024, high: 2176 });
 });
 

@@ -34,7 +34,14 @@ test('sizes, counts and parts', () => {
 
 test('moments are read in every form that an address may have', () => {
   const time = Date.UTC(2026, 10, 23, 11, 5, 30);
-  for (const text of ['2026-11-23T11:05:30Z', '2026-11-23T11:05:30.000000000Z', `${time}`, `${time / 1000}`, `${time}000000`, `${time}000`]) {
+  for (const text of [
+    '2026-11-23T11:05:30Z',
+    '2026-11-23T11:05:30.000000000Z',
+    `${time}`,
+    `${time / 1000}`,
+    `${time}000000`,
+    `${time}000`,
+  ]) {
     assert.equal(parseTime(text), time, text);
   }
   assert.equal(parseTime('soon'), null);

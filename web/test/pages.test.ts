@@ -25,7 +25,13 @@ function status(data: Status['data'], age: number, sockets: boolean): Status {
 
 function hits(change: Partial<State>, of: Status | null, historyStart: number | null): string {
   const state = { ...DEFAULTS, ...change };
-  return whyNoHits({ status: of, historyStart, state, range: state.range ?? { from: NOW - 600_000, to: NOW }, now: NOW }).title;
+  return whyNoHits({
+    status: of,
+    historyStart,
+    state,
+    range: state.range ?? { from: NOW - 600_000, to: NOW },
+    now: NOW,
+  }).title;
 }
 
 test('an empty hitmap says why', () => {
@@ -35,7 +41,10 @@ test('an empty hitmap says why', () => {
   assert.match(hits({}, status('live', 500, false), start), /sockets probe is off/);
   assert.match(hits({}, status('live', 500, true), start), /nothing decoded yet/);
   assert.match(hits({ service: 'x' }, status('live', 500, true), start), /No hits of x/);
-  assert.match(hits({ range: { from: start - 2000, to: start - 1000 } }, status('live', 500, true), start), /before the history/);
+  assert.match(
+    hits({ range: { from: start - 2000, to: start - 1000 } }, status('live', 500, true), start),
+    /before the history/,
+  );
   assert.match(hits({ range: { from: NOW + 1000, to: NOW + 2000 } }, status('live', 500, true), start), /future/);
 });
 
@@ -50,7 +59,14 @@ test('an empty process list says why', () => {
 });
 
 test("a hit's time is explained as far as it is known", () => {
-  const hit = { duration_ns: 1000, cpu_ns: 300, runqueue_ns: 100, disk_ns: null, lock_ns: null, network_ns: null } as HitRow;
+  const hit = {
+    duration_ns: 1000,
+    cpu_ns: 300,
+    runqueue_ns: 100,
+    disk_ns: null,
+    lock_ns: null,
+    network_ns: null,
+  } as HitRow;
   const all = parts(hit);
   assert.ok(isMeasured(hit));
   assert.equal(all.find((part) => part.name === 'disk')?.ns, null);
@@ -61,10 +77,26 @@ test("a hit's time is explained as far as it is known", () => {
 });
 
 const row = (change: Partial<ProcessRow>): ProcessRow =>
-  ({ pid: 1, command: 'postgres', arguments: 'postgres: writer', user: 'postgres', service: 'postgresql.service', state: 'sleeping', exited: false, cpu_user_ns: 0, cpu_system_ns: 0, rss_bytes: 0, ...change }) as ProcessRow;
+  ({
+    pid: 1,
+    command: 'postgres',
+    arguments: 'postgres: writer',
+    user: 'postgres',
+    service: 'postgresql.service',
+    state: 'sleeping',
+    exited: false,
+    cpu_user_ns: 0,
+    cpu_system_ns: 0,
+    rss_bytes: 0,
+    ...change,
+  }) as ProcessRow;
 
 test('processes are sorted and filtered', () => {
-  const rows = [row({ pid: 3, cpu_user_ns: 5 }), row({ pid: 1, cpu_system_ns: 9 }), row({ pid: 2, rss_bytes: 7, command: 'java' })];
+  const rows = [
+    row({ pid: 3, cpu_user_ns: 5 }),
+    row({ pid: 1, cpu_system_ns: 9 }),
+    row({ pid: 2, rss_bytes: 7, command: 'java' }),
+  ];
   const list = columns(5e9, 9, false);
   const by = (order: string): number[] => sorted(rows, list, order).map((item) => item.pid);
   assert.deepEqual(by('cpu'), [1, 3, 2]);
@@ -87,12 +119,46 @@ test('a history becomes rates and parts of time', () => {
     from: 0,
     to: 10_000,
     step_ms: 5000,
-    columns: { time: [0, 5000], interval_ns: [5e9, 5e9], cpu_user_ns: [5e9, 0], cpu_system_ns: [2.5e9, null], read_bytes: [10, 20], pss_bytes: [null, null] },
+    columns: {
+      time: [0, 5000],
+      interval_ns: [5e9, 5e9],
+      cpu_user_ns: [5e9, 0],
+      cpu_system_ns: [2.5e9, null],
+      read_bytes: [10, 20],
+      pss_bytes: [null, null],
+    },
   };
   const format = String;
-  const cpu = chartOf({ lines: [['user', 'cpu_user_ns'], ['system', 'cpu_system_ns']], per: 'time', stacked: true, least: 1, format }, history);
-  assert.deepEqual(cpu.lines, [{ name: 'user', values: [100, 0] }, { name: 'system', values: [50, null] }]);
-  const disk = chartOf({ lines: [['read', 'read_bytes'], ['proportional', 'pss_bytes']], per: 'second', stacked: false, least: 1, format }, history);
+  const cpu = chartOf(
+    {
+      lines: [
+        ['user', 'cpu_user_ns'],
+        ['system', 'cpu_system_ns'],
+      ],
+      per: 'time',
+      stacked: true,
+      least: 1,
+      format,
+    },
+    history,
+  );
+  assert.deepEqual(cpu.lines, [
+    { name: 'user', values: [100, 0] },
+    { name: 'system', values: [50, null] },
+  ]);
+  const disk = chartOf(
+    {
+      lines: [
+        ['read', 'read_bytes'],
+        ['proportional', 'pss_bytes'],
+      ],
+      per: 'second',
+      stacked: false,
+      least: 1,
+      format,
+    },
+    history,
+  );
   assert.deepEqual(disk.lines, [{ name: 'read', values: [2, 4] }], 'what was never measured has no line');
 });
 

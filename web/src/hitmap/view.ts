@@ -20,7 +20,8 @@ export interface Shown {
 }
 
 export interface Actions {
-  select(selection: Selection | null): void;
+  /** `replace`: the next step of a selection that grows. */
+  select(selection: Selection | null, replace?: boolean): void;
   /** Moves on to the list of hits. */
   list(): void;
   /** Says something to screen readers. */
@@ -99,7 +100,11 @@ export class HitmapView {
       this.#title.replaceChildren(
         h('span', { class: 'service' }, series.service),
         h('span', { class: 'tag' }, series.protocol),
-        h('span', { class: 'tag', title: series.side === 'server' ? 'This process answered' : 'This process asked' }, series.side),
+        h(
+          'span',
+          { class: 'tag', title: series.side === 'server' ? 'This process answered' : 'This process asked' },
+          series.side,
+        ),
       );
       this.#box.setAttribute(
         'aria-label',
@@ -185,12 +190,17 @@ export class HitmapView {
   }
 
   #fillTip(cell: { column: number; row: number }): void {
-    const block = this.#dragging && this.#block ? this.#block : { column0: cell.column, column1: cell.column, row0: cell.row, row1: cell.row };
+    const block =
+      this.#dragging && this.#block
+        ? this.#block
+        : { column0: cell.column, column1: cell.column, row0: cell.row, row1: cell.row };
     const { hits, errors } = sum(this.#grid!, block);
     const { time, latency } = this.#words(block);
     this.#tip.replaceChildren(
       h('div', { class: 'tip-count' }, plural(hits, 'hit')),
-      ...(errors > 0 ? [h('div', { class: 'tip-errors' }, `${plural(errors, 'error')} (${percent(errors / hits)})`)] : []),
+      ...(errors > 0
+        ? [h('div', { class: 'tip-errors' }, `${plural(errors, 'error')} (${percent(errors / hits)})`)]
+        : []),
       h('div', {}, latency),
       h('div', { class: 'muted' }, time),
     );
@@ -360,9 +370,10 @@ export class HitmapView {
       this.#cursor = { time: this.#timeOf(column), row };
     }
     if (extend) {
+      const growing = this.#block !== null;
       this.#anchor ??= this.#cursor;
       this.#block = this.#spanned();
-      if (this.#block) this.#actions.select(this.#selectionOf(this.#block));
+      if (this.#block) this.#actions.select(this.#selectionOf(this.#block), growing);
     } else {
       this.#anchor = null;
     }
@@ -414,7 +425,10 @@ export class HitmapView {
   #speak(): void {
     const cell = this.#cursorCell();
     if (!cell) return;
-    const block = this.#anchor && this.#block ? this.#block : { column0: cell.column, column1: cell.column, row0: cell.row, row1: cell.row };
+    const block =
+      this.#anchor && this.#block
+        ? this.#block
+        : { column0: cell.column, column1: cell.column, row0: cell.row, row1: cell.row };
     const { hits, errors } = sum(this.#grid!, block);
     const { time, latency } = this.#words(block);
     this.#actions.say(`${count(hits)} hits, ${count(errors)} errors, ${latency}, ${time}`);

@@ -32,17 +32,38 @@ function ruleRow(rule: AlertRule): HTMLElement {
 
 export function alertsSection(alerts: Alerts): HTMLElement {
   const { rules, changes } = alerts;
-  const head = (...names: string[]): HTMLElement => h('thead', {}, h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name))));
+  const head = (...names: string[]): HTMLElement =>
+    h('thead', {}, h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name))));
   const ruleTable =
     rules.length === 0
-      ? h('p', { class: 'panel-message' }, prose('No rules are configured. A rule is SQL in `hitscope.toml`, under `[[rules]]`; it fires when its query gives rows.'))
-      : h('div', { class: 'table-box plain' }, h('table', { 'aria-label': 'Alert rules' }, head('Rule', 'State', 'Severity', 'Checked', 'Query'), h('tbody', {}, ...rules.map(ruleRow))));
+      ? h(
+          'p',
+          { class: 'panel-message' },
+          prose(
+            'No rules are configured. A rule is SQL in `hitscope.toml`, under `[[rules]]`; it fires when its query gives rows.',
+          ),
+        )
+      : h(
+          'div',
+          { class: 'table-box plain' },
+          h(
+            'table',
+            { 'aria-label': 'Alert rules' },
+            head('Rule', 'State', 'Severity', 'Checked', 'Query'),
+            h('tbody', {}, ...rules.map(ruleRow)),
+          ),
+        );
   const rows = changes.map((change) => {
     const time = moment(change.time);
     return h(
       'tr',
       {},
-      h('td', { class: 'mono nowrap', title: change.time }, local(time), h('span', { class: 'muted' }, ` ${ago(time)}`)),
+      h(
+        'td',
+        { class: 'mono nowrap', title: change.time },
+        local(time),
+        h('span', { class: 'muted' }, ` ${ago(time)}`),
+      ),
       h('td', { class: 'nowrap' }, change.rule),
       h('td', {}, badge(change.state)),
       h('td', { class: 'number' }, change.value === null ? '' : short(change.value)),
@@ -50,17 +71,47 @@ export function alertsSection(alerts: Alerts): HTMLElement {
       h(
         'td',
         { class: 'delivery-cell' },
-        h('span', { class: `clip ${change.delivery === 'sent' || change.delivery === 'none' ? 'muted' : 'bad'}`, title: change.delivery }, change.delivery === 'none' ? 'not told' : change.delivery),
+        h(
+          'span',
+          {
+            class: `clip ${change.delivery === 'sent' || change.delivery === 'none' ? 'muted' : 'bad'}`,
+            title: change.delivery,
+          },
+          change.delivery === 'none' ? 'not told' : change.delivery,
+        ),
       ),
     );
   });
   return h(
     'section',
     { class: 'panel' },
-    h('header', { class: 'panel-head' }, h('h2', {}, 'Alerts'), h('span', { class: 'muted' }, rules.length === 0 ? '' : `${rules.filter((rule) => rule.state === 'firing').length} of ${rules.length} firing`)),
+    h(
+      'header',
+      { class: 'panel-head' },
+      h('h2', {}, 'Alerts'),
+      h(
+        'span',
+        { class: 'muted' },
+        rules.length === 0 ? '' : `${rules.filter((rule) => rule.state === 'firing').length} of ${rules.length} firing`,
+      ),
+    ),
     ruleTable,
     rows.length === 0
       ? h('p', { class: 'panel-message' }, rules.length === 0 ? '' : 'No rule has changed its state yet.')
-      : h('div', {}, h('h3', { class: 'panel-sub' }, 'Recent changes'), h('div', { class: 'table-box plain' }, h('table', { 'aria-label': 'Recent changes of alerts' }, head('When', 'Rule', 'State', 'Value', 'Message', 'Slack'), h('tbody', {}, ...rows)))),
+      : h(
+          'div',
+          {},
+          h('h3', { class: 'panel-sub' }, 'Recent changes'),
+          h(
+            'div',
+            { class: 'table-box plain' },
+            h(
+              'table',
+              { 'aria-label': 'Recent changes of alerts' },
+              head('When', 'Rule', 'State', 'Value', 'Message', 'Slack'),
+              h('tbody', {}, ...rows),
+            ),
+          ),
+        ),
   );
 }

@@ -5,7 +5,7 @@ import { isMeasured, list } from '../breakdown.ts';
 import { fill, h, icon, ICONS } from '../dom.ts';
 import { bytes, count, duration } from '../format.ts';
 import type { Store } from '../state.ts';
-import { local, localTimeMs, zone } from '../time.ts';
+import { local, localTimeMs, now, zone } from '../time.ts';
 import { outcome, remote } from './hits.ts';
 
 export class HitDetails {
@@ -45,12 +45,30 @@ export class HitDetails {
         { class: 'drawer-head' },
         h('h2', {}, duration(hit.duration_ns)),
         outcome(hit),
-        h('button', { class: 'icon-button', type: 'button', 'aria-label': 'Close the details', title: 'Close (Esc)', onclick: () => this.close() }, icon(ICONS.close)),
+        h(
+          'button',
+          {
+            class: 'icon-button',
+            type: 'button',
+            'aria-label': 'Close the details',
+            title: 'Close (Esc)',
+            onclick: () => this.close(),
+          },
+          icon(ICONS.close),
+        ),
       ),
       h('pre', { class: 'code', tabindex: 0, 'aria-label': 'Operation' }, hit.operation),
-      hit.error_message ? h('p', { class: 'error-box' }, hit.error_code ? `${hit.error_code}: ` : '', hit.error_message) : null,
+      hit.error_message
+        ? h('p', { class: 'error-box' }, hit.error_code ? `${hit.error_code}: ` : '', hit.error_message)
+        : null,
       h('h3', {}, 'Where the time went'),
-      isMeasured(hit) ? list(hit) : h('p', { class: 'muted' }, 'Not measured for this hit: the scheduler probe was off, or the thread was not known.'),
+      isMeasured(hit)
+        ? list(hit)
+        : h(
+            'p',
+            { class: 'muted' },
+            'Not measured for this hit: the scheduler probe was off, or the thread was not known.',
+          ),
       h('h3', {}, 'Hit'),
       h(
         'dl',
@@ -58,7 +76,11 @@ export class HitDetails {
         row('Began', `${local(start)}.${localTimeMs(start).slice(-3)}`),
         row('Ended', `${local(end)}.${localTimeMs(end).slice(-3)} ${zone(end)}`),
         row('In UTC', h('span', { class: 'mono' }, hit.end_time)),
-        row('Lay unread', hit.queued_ns === null ? 'not measured' : duration(hit.queued_ns), 'How long the request lay in the socket before the process read it'),
+        row(
+          'Lay unread',
+          hit.queued_ns === null ? 'not measured' : duration(hit.queued_ns),
+          'How long the request lay in the socket before the process read it',
+        ),
         row('Protocol', `${hit.protocol}, ${hit.side === 'server' ? 'this process answered' : 'this process asked'}`),
         row('Rows', hit.rows === null ? null : count(hit.rows)),
         row('Request', bytes(hit.request_bytes)),
@@ -71,7 +93,10 @@ export class HitDetails {
         'dl',
         { class: 'facts' },
         row('Service', hit.service),
-        row('Process', h('span', { class: 'mono' }, `${hit.pid}`, hit.thread_id === hit.pid ? '' : ` (thread ${hit.thread_id})`)),
+        row(
+          'Process',
+          h('span', { class: 'mono' }, `${hit.pid}`, hit.thread_id === hit.pid ? '' : ` (thread ${hit.thread_id})`),
+        ),
         hit.container ? row('Container', h('span', { class: 'mono' }, hit.container.slice(0, 12))) : null,
         hit.host ? row('Host', hit.host) : null,
         row('Remote', h('span', { class: 'mono' }, remote(hit))),
@@ -83,8 +108,16 @@ export class HitDetails {
       h(
         'p',
         { class: 'drawer-actions' },
-        h('button', { class: 'button primary', type: 'button', onclick: () => this.#process(hit, start, end) }, 'Process at that moment'),
-        h('button', { class: 'button', type: 'button', onclick: () => this.#store.set({ operation: String(hit.operation_id) }) }, 'Only this operation'),
+        h(
+          'button',
+          { class: 'button primary', type: 'button', onclick: () => this.#process(hit, start, end) },
+          'Process at that moment',
+        ),
+        h(
+          'button',
+          { class: 'button', type: 'button', onclick: () => this.#store.set({ operation: String(hit.operation_id) }) },
+          'Only this operation',
+        ),
       ),
     );
     this.element.hidden = false;
@@ -93,9 +126,18 @@ export class HitDetails {
   }
 
   #process(hit: HitRow, start: number, end: number): void {
-    const range = this.#store.state.range ?? { from: Math.min(start, end - 300_000), to: Math.max(end + 300_000, start) };
-    const within = { from: range.from, to: Math.min(range.to, Math.max(Date.now(), end + 5000)) };
-    this.#store.set({ view: 'processes', at: Math.floor(end / 1000) * 1000, pid: hit.pid, start: '', range: within, filter: '' });
+    const range = this.#store.state.range ?? {
+      from: Math.min(start, end - 300_000),
+      to: Math.max(end + 300_000, start),
+    };
+    const within = { from: range.from, to: Math.min(range.to, Math.max(now(), end + 5000)) };
+    this.#store.set({
+      view: 'processes',
+      at: Math.floor(end / 1000) * 1000,
+      pid: hit.pid,
+      start: '',
+      range: within,
+      filter: '',
+    });
   }
 }
-

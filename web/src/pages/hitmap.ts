@@ -10,7 +10,7 @@ import { linearScale, logBounds, logScale, type Scale } from '../hitmap/scale.ts
 import { HitmapView } from '../hitmap/view.ts';
 import { bounds, LINEAR_TOPS, type State, type Store } from '../state.ts';
 import { onTheme } from '../theme.ts';
-import { niceStep, WINDOW } from '../time.ts';
+import { niceStep, now, WINDOW } from '../time.ts';
 import { HitDetails } from './hit-details.ts';
 import { HitsPanel } from './hits.ts';
 import { OperationsPanel } from './operations.ts';
@@ -23,7 +23,10 @@ const ROW_HEIGHT = { log: 6, linear: 9 };
 /** Least width of a column in pixels. */
 const COLUMN_WIDTH = 5;
 
-type Loaded = Pick<State, 'host' | 'service' | 'protocol' | 'side' | 'range' | 'selection' | 'operation' | 'errorsOnly'>;
+type Loaded = Pick<
+  State,
+  'host' | 'service' | 'protocol' | 'side' | 'range' | 'selection' | 'operation' | 'errorsOnly'
+>;
 
 export class HitmapPage implements Page {
   readonly element: HTMLElement;
@@ -73,9 +76,14 @@ export class HitmapPage implements Page {
       this.#hits.focus();
     });
     this.#operations = new OperationsPanel(store);
-    this.#hits = new HitsPanel(store, (hit) => this.#details.open(hit), (id) => this.#operations.name(id));
+    this.#hits = new HitsPanel(
+      store,
+      (hit) => this.#details.open(hit),
+      (id) => this.#operations.name(id),
+    );
     this.#below = h('div', { class: 'below' }, this.#hits.element, this.#operations.element);
-    const field = (label: string, control: HTMLElement): HTMLElement => h('label', { class: 'field' }, h('span', {}, label), control);
+    const field = (label: string, control: HTMLElement): HTMLElement =>
+      h('label', { class: 'field' }, h('span', {}, label), control);
     this.element = h(
       'main',
       { class: 'page hitmap-page' },
@@ -197,7 +205,12 @@ where ${condition} group by service, protocol, side order by hits desc`,
       (newest) => {
         this.#model.live(newest);
         for (const group of newest.series) {
-          if (!this.#groups.some((known) => known.service === group.service && known.protocol === group.protocol && known.side === group.side)) {
+          if (
+            !this.#groups.some(
+              (known) =>
+                known.service === group.service && known.protocol === group.protocol && known.side === group.side,
+            )
+          ) {
             this.#groups.push(group);
             this.#showControls(this.#store.state);
           }
@@ -205,7 +218,12 @@ where ${condition} group by service, protocol, side order by hits desc`,
         this.#error = null;
         this.#render();
       },
-      (connected) => this.element.classList.toggle('is-cut', !connected),
+      (connected) => {
+        const wasCut = this.element.classList.contains('is-cut');
+        this.element.classList.toggle('is-cut', !connected);
+        // What happened in between is in no message.
+        if (connected && wasCut) this.#load(this.#store.state);
+      },
     );
     this.#shownWindow = bounds(state).to;
     this.#timer = window.setInterval(() => {
@@ -215,8 +233,9 @@ where ${condition} group by service, protocol, side order by hits desc`,
       this.#model.forget(from);
       this.#render();
       const { selection } = this.#store.state;
-      // A selection that has passed does not change any more.
-      if (!selection || selection.to > Date.now() - 2 * WINDOW) this.#loadBelow();
+      // A selection that has passed does not change any more, and what someone reads shall stay.
+      if (this.#details.isOpen) return;
+      if (!selection || selection.to > now() - 2 * WINDOW) this.#loadBelow();
     }, 1000);
   }
 
@@ -227,7 +246,8 @@ where ${condition} group by service, protocol, side order by hits desc`,
 
   #resized(): void {
     const { range } = this.#store.state;
-    if (range && !this.#loading && niceStep(range.to - range.from, this.#columns()) !== this.#step) this.#load(this.#store.state);
+    if (range && !this.#loading && niceStep(range.to - range.from, this.#columns()) !== this.#step)
+      this.#load(this.#store.state);
   }
 
   #showControls(state: State): void {
@@ -239,7 +259,13 @@ where ${condition} group by service, protocol, side order by hits desc`,
     for (const name of ['service', 'protocol', 'side'] as const) {
       const select = this.#filters[name];
       const options = names(name);
-      if ([...select.options].slice(1).map((option) => option.value).join('\n') !== options.join('\n') || select.options.length === 0) {
+      if (
+        [...select.options]
+          .slice(1)
+          .map((option) => option.value)
+          .join('\n') !== options.join('\n') ||
+        select.options.length === 0
+      ) {
         fill(select, h('option', { value: '' }, 'all'), ...options.map((value) => h('option', { value }, value)));
       }
       select.value = state[name];
@@ -257,13 +283,21 @@ where ${condition} group by service, protocol, side order by hits desc`,
       if (this.#loading || (!this.#error && !this.#shared.status)) return;
       this.#maps.replaceChildren();
       this.#views.clear();
-      fill(this.#notice, this.#error ? failure('The hitmap', this.#error, () => this.#load(this.#store.state)) : this.#emptyNotice(state, range));
+      fill(
+        this.#notice,
+        this.#error
+          ? failure('The hitmap', this.#error, () => this.#load(this.#store.state))
+          : this.#emptyNotice(state, range),
+      );
       return;
     }
     fill(this.#notice);
     const all = [...this.#model.series.values()];
     const shown = this.#showAll ? all : all.slice(0, MOST_MAPS);
-    this.#arrange(shown.map((series) => series.key), this.#selected(state));
+    this.#arrange(
+      shown.map((series) => series.key),
+      this.#selected(state),
+    );
     this.#maps.dataset['count'] = shown.length === 1 ? 'one' : shown.length === 2 ? 'two' : 'many';
     const found = extent(shown, range.from, range.to);
     if (found) {
@@ -272,7 +306,16 @@ where ${condition} group by service, protocol, side order by hits desc`,
     }
     const scale = this.#scaleOf(state);
     for (const series of shown) {
-      this.#views.get(series.key)!.update({ ...range, series, step: this.#step, scale, errorsOnly: state.errorsOnly, selection: state.selection });
+      this.#views
+        .get(series.key)!
+        .update({
+          ...range,
+          series,
+          step: this.#step,
+          scale,
+          errorsOnly: state.errorsOnly,
+          selection: state.selection,
+        });
     }
     if (shown.length < all.length) {
       const more = h('button', { class: 'button', type: 'button' }, moreMaps(all.length - shown.length));
@@ -286,7 +329,10 @@ where ${condition} group by service, protocol, side order by hits desc`,
 
   #scaleOf(state: State): Scale {
     const height = this.#maps.querySelector('.map-box')?.clientHeight ?? 300;
-    const rows = Math.max(12, Math.round(plot({ width: 100, height }).height / (state.scale ? ROW_HEIGHT.linear : ROW_HEIGHT.log)));
+    const rows = Math.max(
+      12,
+      Math.round(plot({ width: 100, height }).height / (state.scale ? ROW_HEIGHT.linear : ROW_HEIGHT.log)),
+    );
     return state.scale ? linearScale(state.scale, rows) : logScale(logBounds(this.#extent), rows);
   }
 
@@ -294,8 +340,11 @@ where ${condition} group by service, protocol, side order by hits desc`,
   #selected(state: State): string | undefined {
     const { selection } = state;
     if (!selection) return undefined;
-    const fits = (name: 'service' | 'protocol' | 'side', series: Series): boolean => !selection[name] || selection[name] === series[name];
-    const found = [...this.#model.series.values()].find((series) => fits('service', series) && fits('protocol', series) && fits('side', series));
+    const fits = (name: 'service' | 'protocol' | 'side', series: Series): boolean =>
+      !selection[name] || selection[name] === series[name];
+    const found = [...this.#model.series.values()].find(
+      (series) => fits('service', series) && fits('protocol', series) && fits('side', series),
+    );
     return found?.key;
   }
 
@@ -314,7 +363,7 @@ where ${condition} group by service, protocol, side order by hits desc`,
       let view = this.#views.get(key);
       if (!view) {
         view = new HitmapView({
-          select: (selection) => this.#store.set({ selection }),
+          select: (selection, replace) => this.#store.set({ selection }, replace),
           list: () => this.#hits.focus(),
           say: (text) => this.#shared.say(text),
         });
@@ -333,7 +382,13 @@ where ${condition} group by service, protocol, side order by hits desc`,
   }
 
   #emptyNotice(state: State, range: { from: number; to: number }): HTMLElement {
-    const reason = whyNoHits({ status: this.#shared.status, historyStart: this.#shared.historyStart, state, range, now: Date.now() });
+    const reason = whyNoHits({
+      status: this.#shared.status,
+      historyStart: this.#shared.historyStart,
+      state,
+      range,
+      now: now(),
+    });
     return draw(reason, (change) => this.#store.set(change));
   }
 

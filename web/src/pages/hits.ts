@@ -7,7 +7,7 @@ import { bytes, count, duration, plural } from '../format.ts';
 import { latencyRange } from '../hitmap/scale.ts';
 import type { State, Store } from '../state.ts';
 import { type Column, Table } from '../table.ts';
-import { local, localDate, localTime, localTimeMs } from '../time.ts';
+import { local, localDate, localTime, localTimeMs, now } from '../time.ts';
 
 const LIMIT = 200;
 
@@ -38,7 +38,12 @@ const COLUMNS: Column<HitRow>[] = [
     class: 'mono nowrap',
     cell: (hit) => {
       const time = moment(hit.end_time);
-      return h('span', { title: local(time) }, localDate(time) === localDate(Date.now()) ? '' : `${localDate(time).slice(5)} `, localTimeMs(time));
+      return h(
+        'span',
+        { title: local(time) },
+        localDate(time) === localDate(now()) ? '' : `${localDate(time).slice(5)} `,
+        localTimeMs(time),
+      );
     },
   },
   {
@@ -70,14 +75,25 @@ const COLUMNS: Column<HitRow>[] = [
     cell: (hit) => h('span', {}, hit.service, h('span', { class: 'muted mono' }, ` ${hit.pid}`)),
   },
   { id: 'remote', label: 'Remote', class: 'mono nowrap wide-only', cell: remote },
-  { id: 'rows', label: 'Rows', number: true, class: 'wide-only', cell: (hit) => (hit.rows === null ? '–' : count(hit.rows)) },
+  {
+    id: 'rows',
+    label: 'Rows',
+    number: true,
+    class: 'wide-only',
+    cell: (hit) => (hit.rows === null ? '–' : count(hit.rows)),
+  },
   {
     id: 'bytes',
     label: 'Bytes',
     title: 'Request and answer together',
     number: true,
     class: 'nowrap wide-only',
-    cell: (hit) => h('span', { title: `request ${bytes(hit.request_bytes)}, answer ${bytes(hit.response_bytes)}` }, bytes(hit.request_bytes + hit.response_bytes)),
+    cell: (hit) =>
+      h(
+        'span',
+        { title: `request ${bytes(hit.request_bytes)}, answer ${bytes(hit.response_bytes)}` },
+        bytes(hit.request_bytes + hit.response_bytes),
+      ),
   },
   { id: 'breakdown', label: 'Where the time went', class: 'breakdown-cell', cell: bar },
 ];
@@ -173,7 +189,12 @@ export class HitsPanel {
     const selection = state.selection;
     this.#heading.textContent = selection ? 'Hits in the selection' : 'Slowest hits in this range';
     const clear = (label: string, change: Partial<State>): HTMLElement =>
-      h('button', { class: 'chip', type: 'button', onclick: () => this.#store.set(change), title: 'Remove this filter' }, label, ' ✕');
+      h(
+        'button',
+        { class: 'chip', type: 'button', onclick: () => this.#store.set(change), title: 'Remove this filter' },
+        label,
+        ' ✕',
+      );
     const chips: HTMLElement[] = [];
     if (selection) {
       chips.push(
@@ -209,7 +230,8 @@ export class HitsPanel {
     this.#table.update(rows, 'duration', this.#current);
     const stands = rows.reduce((total, hit) => total + hit.weight, 0);
     const kept = rows.length === LIMIT ? `the ${count(LIMIT)} slowest` : plural(rows.length, 'row');
-    this.#note.textContent = rows.length === 0 ? '' : stands > rows.length ? `${kept}, standing for ${plural(stands, 'hit')}` : kept;
+    this.#note.textContent =
+      rows.length === 0 ? '' : stands > rows.length ? `${kept}, standing for ${plural(stands, 'hit')}` : kept;
     this.#say(
       rows.length > 0
         ? ''

@@ -1,6 +1,6 @@
 /** The operations of a range or selection, those that cost most time first; one of them filters the hits. */
 
-import { between, isAbort, type OperationRow, query, where } from '../api.ts';
+import { between, hitConditions, isAbort, type OperationRow, query, where } from '../api.ts';
 import { h } from '../dom.ts';
 import { count, duration, percent } from '../format.ts';
 import type { State, Store } from '../state.ts';
@@ -25,10 +25,18 @@ const COLUMNS: Column<Line>[] = [
     id: 'errors',
     label: 'Errors',
     number: true,
-    cell: (line) => (line.errors > 0 ? h('span', { class: 'bad' }, `✕ ${count(line.errors)}`) : h('span', { class: 'muted' }, '0')),
+    cell: (line) =>
+      line.errors > 0 ? h('span', { class: 'bad' }, `✕ ${count(line.errors)}`) : h('span', { class: 'muted' }, '0'),
     value: (line) => line.errors,
   },
-  { id: 'total', label: 'Total', number: true, class: 'nowrap', cell: (line) => duration(line.total_ns), value: (line) => line.total_ns },
+  {
+    id: 'total',
+    label: 'Total',
+    number: true,
+    class: 'nowrap',
+    cell: (line) => duration(line.total_ns),
+    value: (line) => line.total_ns,
+  },
   {
     id: 'mean',
     label: 'Mean',
@@ -37,7 +45,14 @@ const COLUMNS: Column<Line>[] = [
     cell: (line) => duration(line.total_ns / Math.max(1, line.calls)),
     value: (line) => line.total_ns / Math.max(1, line.calls),
   },
-  { id: 'max', label: 'Max', number: true, class: 'nowrap', cell: (line) => duration(line.max_ns), value: (line) => line.max_ns },
+  {
+    id: 'max',
+    label: 'Max',
+    number: true,
+    class: 'nowrap',
+    cell: (line) => duration(line.max_ns),
+    value: (line) => line.max_ns,
+  },
   {
     id: 'share',
     label: 'Share',
@@ -47,7 +62,12 @@ const COLUMNS: Column<Line>[] = [
     cell: (line) => {
       const fill = h('span', { class: 'share-fill' });
       fill.style.width = `${line.share * 100}%`;
-      return h('span', { class: 'share' }, h('span', { class: 'share-bar' }, fill), h('span', { class: 'share-text' }, percent(line.share)));
+      return h(
+        'span',
+        { class: 'share' },
+        h('span', { class: 'share-bar' }, fill),
+        h('span', { class: 'share-text' }, percent(line.share)),
+      );
     },
     value: (line) => line.share,
   },
@@ -104,7 +124,8 @@ export class OperationsPanel {
         share: Number(row.total_ns) / Math.max(1, all),
       }));
       const most = rows.length === LIMIT ? `the ${LIMIT} with most time, ` : '';
-      this.#note.textContent = most + (state.selection ? 'of the selected cells, from the hits kept, by weight' : 'every call counted');
+      this.#note.textContent =
+        most + (state.selection ? 'of the selected cells, from the hits kept, by weight' : 'every call counted');
       this.#show();
     } catch (error) {
       if (isAbort(error)) return;
@@ -140,13 +161,8 @@ function statement(state: State, range: { from: number; to: number }): string {
 from operations where ${where(state, between('window_start', range.from, range.to))}
 group by operation_id ${errorsOnly ? 'having sum(errors) > 0 ' : ''}order by total_ns desc limit ${LIMIT}`;
   }
-  const conditions = where(
-    { host: state.host, service: selection.service, protocol: selection.protocol, side: selection.side },
-    between('end_time', selection.from, selection.to),
-    selection.low > 0 ? `duration_ns >= ${selection.low}` : '',
-    Number.isFinite(selection.high) ? `duration_ns < ${selection.high}` : '',
-    errorsOnly ? `status <> 'ok'` : '',
-  );
+  const { host } = state;
+  const conditions = hitConditions({ ...selection, host, operation: '', errorsOnly });
   return `select operation_id, min(operation) as operation, sum(weight) as calls, sum(case when status <> 'ok' then weight else 0 end) as errors,
 sum(duration_ns * weight) as total_ns, max(duration_ns) as max_ns
 from hits where ${conditions} group by operation_id order by total_ns desc limit ${LIMIT}`;

@@ -27,18 +27,107 @@ const number = (value: number): string => short(value);
 const often = (value: number): string => `${short(value)}/s`;
 
 const PLANS: Plan[] = [
-  { label: 'CPU', binary: false, stacked: true, least: 10, per: 'time', format: percent, lines: [['user', 'cpu_user_ns'], ['system', 'cpu_system_ns']] },
-  { label: 'Waiting for a CPU', binary: false, stacked: true, least: 1, per: 'time', format: percent, lines: [['run queue', 'runqueue_ns']] },
-  { label: 'Memory', binary: true, stacked: false, least: 1, per: null, format: size, lines: [['resident', 'rss_bytes'], ['proportional', 'pss_bytes'], ['swap', 'swap_bytes']] },
-  { label: 'Disk', binary: true, stacked: false, least: 1024, per: 'second', format: flow, lines: [['read', 'read_bytes'], ['written', 'written_bytes']] },
-  { label: 'Network', binary: true, stacked: false, least: 1024, per: 'second', format: flow, lines: [['received', 'received_bytes'], ['sent', 'sent_bytes']] },
-  { label: 'Threads and files', binary: false, stacked: false, least: 2, per: null, format: number, lines: [['threads', 'threads'], ['open files', 'open_files']] },
-  { label: 'Page faults', binary: false, stacked: false, least: 1, per: 'second', format: often, lines: [['minor', 'minor_faults'], ['major', 'major_faults']] },
-  { label: 'Context switches', binary: false, stacked: false, least: 1, per: 'second', format: often, lines: [['voluntary', 'voluntary_switches'], ['involuntary', 'involuntary_switches']] },
+  {
+    label: 'CPU',
+    binary: false,
+    stacked: true,
+    least: 10,
+    per: 'time',
+    format: percent,
+    lines: [
+      ['user', 'cpu_user_ns'],
+      ['system', 'cpu_system_ns'],
+    ],
+  },
+  {
+    label: 'Waiting for a CPU',
+    binary: false,
+    stacked: true,
+    least: 1,
+    per: 'time',
+    format: percent,
+    lines: [['run queue', 'runqueue_ns']],
+  },
+  {
+    label: 'Memory',
+    binary: true,
+    stacked: false,
+    least: 1,
+    per: null,
+    format: size,
+    lines: [
+      ['resident', 'rss_bytes'],
+      ['proportional', 'pss_bytes'],
+      ['swap', 'swap_bytes'],
+    ],
+  },
+  {
+    label: 'Disk',
+    binary: true,
+    stacked: false,
+    least: 1024,
+    per: 'second',
+    format: flow,
+    lines: [
+      ['read', 'read_bytes'],
+      ['written', 'written_bytes'],
+    ],
+  },
+  {
+    label: 'Network',
+    binary: true,
+    stacked: false,
+    least: 1024,
+    per: 'second',
+    format: flow,
+    lines: [
+      ['received', 'received_bytes'],
+      ['sent', 'sent_bytes'],
+    ],
+  },
+  {
+    label: 'Threads and files',
+    binary: false,
+    stacked: false,
+    least: 2,
+    per: null,
+    format: number,
+    lines: [
+      ['threads', 'threads'],
+      ['open files', 'open_files'],
+    ],
+  },
+  {
+    label: 'Page faults',
+    binary: false,
+    stacked: false,
+    least: 1,
+    per: 'second',
+    format: often,
+    lines: [
+      ['minor', 'minor_faults'],
+      ['major', 'major_faults'],
+    ],
+  },
+  {
+    label: 'Context switches',
+    binary: false,
+    stacked: false,
+    least: 1,
+    per: 'second',
+    format: often,
+    lines: [
+      ['voluntary', 'voluntary_switches'],
+      ['involuntary', 'involuntary_switches'],
+    ],
+  },
 ];
 
 /** A plan's chart for a history. Pure. */
-export function chartOf(plan: Pick<Plan, 'lines' | 'per' | 'stacked' | 'least' | 'format'>, history: ProcessHistory): ChartData {
+export function chartOf(
+  plan: Pick<Plan, 'lines' | 'per' | 'stacked' | 'least' | 'format'>,
+  history: ProcessHistory,
+): ChartData {
   const times = (history.columns['time'] ?? []).map(Number);
   const intervals = history.columns['interval_ns'] ?? [];
   const lines: Line[] = plan.lines
@@ -53,7 +142,16 @@ export function chartOf(plan: Pick<Plan, 'lines' | 'per' | 'stacked' | 'least' |
     })
     // What was never measured has no line, unless nothing is left.
     .filter((line, i) => i === 0 || line.values.some((value) => value !== null));
-  return { from: history.from, to: history.to, step: history.step_ms, times, lines, stacked: plan.stacked, least: plan.least, format: plan.format };
+  return {
+    from: history.from,
+    to: history.to,
+    step: history.step_ms,
+    times,
+    lines,
+    stacked: plan.stacked,
+    least: plan.least,
+    format: plan.format,
+  };
 }
 
 export class ProcessDetails {
@@ -63,7 +161,10 @@ export class ProcessDetails {
   readonly #message = h('p', { class: 'muted' });
   readonly #charts = PLANS.map((plan) => ({
     plan,
-    chart: new Chart({ label: plan.label, height: 92, pick: (time) => this.#store.set({ at: Math.floor(time / 1000) * 1000 }, true) }, plan.binary),
+    chart: new Chart(
+      { label: plan.label, height: 92, pick: (time) => this.#store.set({ at: Math.floor(time / 1000) * 1000 }, true) },
+      plan.binary,
+    ),
   }));
   #key = '';
   #request: AbortController | null = null;
@@ -71,7 +172,12 @@ export class ProcessDetails {
 
   constructor(store: Store) {
     this.#store = store;
-    fill(this.element, this.#head, this.#message, h('div', { class: 'charts' }, ...this.#charts.map(({ chart }) => chart.element)));
+    fill(
+      this.element,
+      this.#head,
+      this.#message,
+      h('div', { class: 'charts' }, ...this.#charts.map(({ chart }) => chart.element)),
+    );
     this.element.addEventListener('keydown', (event) => {
       if (event.key !== 'Escape') return;
       event.stopPropagation();
@@ -110,13 +216,30 @@ export class ProcessDetails {
 
   #describe(row: ProcessRow): void {
     const started = moment(row.start_time);
-    const fact = (name: string, value: Node | string): HTMLElement => h('div', {}, h('dt', {}, name), h('dd', {}, value));
+    const fact = (name: string, value: Node | string): HTMLElement =>
+      h('div', {}, h('dt', {}, name), h('dd', {}, value));
     const close = this.#head.querySelector('button.icon-button');
     const hadFocus = close !== null && close === document.activeElement;
-    const button = h('button', { class: 'icon-button', type: 'button', 'aria-label': 'Close the process', title: 'Close (Esc)', onclick: () => this.#close() }, icon(ICONS.close));
+    const button = h(
+      'button',
+      {
+        class: 'icon-button',
+        type: 'button',
+        'aria-label': 'Close the process',
+        title: 'Close (Esc)',
+        onclick: () => this.#close(),
+      },
+      icon(ICONS.close),
+    );
     fill(
       this.#head,
-      h('header', { class: 'drawer-head' }, h('h2', {}, row.command, h('span', { class: 'muted mono' }, ` ${row.pid}`)), row.exited ? h('span', { class: row.exit_code === 0 ? 'ended' : 'ended bad' }, exit(row.exit_code)) : null, button),
+      h(
+        'header',
+        { class: 'drawer-head' },
+        h('h2', {}, row.command, h('span', { class: 'muted mono' }, ` ${row.pid}`)),
+        row.exited ? h('span', { class: row.exit_code === 0 ? 'ended' : 'ended bad' }, exit(row.exit_code)) : null,
+        button,
+      ),
       row.arguments ? h('pre', { class: 'code', tabindex: 0, 'aria-label': 'Arguments' }, row.arguments) : null,
       h(
         'dl',
@@ -129,7 +252,16 @@ export class ProcessDetails {
         fact(
           'Parent',
           row.parent_pid
-            ? h('button', { class: 'link mono', type: 'button', title: 'Open the parent process', onclick: () => this.#store.set({ pid: row.parent_pid, start: '' }) }, String(row.parent_pid))
+            ? h(
+                'button',
+                {
+                  class: 'link mono',
+                  type: 'button',
+                  title: 'Open the parent process',
+                  onclick: () => this.#store.set({ pid: row.parent_pid, start: '' }),
+                },
+                String(row.parent_pid),
+              )
             : '–',
         ),
         row.host ? fact('Host', row.host) : h('span'),

@@ -14,12 +14,16 @@ export const cpu = (row: ProcessRow): number => row.cpu_user_ns + row.cpu_system
 
 /** Bytes read from and sent to storage in the interval; `null` where not measured. */
 export function disk(row: ProcessRow): number | null {
-  return row.read_bytes === null && row.written_bytes === null ? null : (row.read_bytes ?? 0) + (row.written_bytes ?? 0);
+  return row.read_bytes === null && row.written_bytes === null
+    ? null
+    : (row.read_bytes ?? 0) + (row.written_bytes ?? 0);
 }
 
 /** Bytes received and sent over sockets in the interval; `null` where not measured. */
 export function network(row: ProcessRow): number | null {
-  return row.received_bytes === null && row.sent_bytes === null ? null : (row.received_bytes ?? 0) + (row.sent_bytes ?? 0);
+  return row.received_bytes === null && row.sent_bytes === null
+    ? null
+    : (row.received_bytes ?? 0) + (row.sent_bytes ?? 0);
 }
 
 const absent = (): HTMLElement => h('span', { class: 'muted', title: 'not measured' }, '–');
@@ -40,7 +44,21 @@ function rate(value: number | null, interval: number, title: string): Node | str
 /** Exit code as people read it: 0, a code, or the signal behind 128 and more. */
 export function exit(code: number | null): string {
   if (code === null) return 'ended';
-  const signals: Record<number, string> = { 1: 'HUP', 2: 'INT', 3: 'QUIT', 6: 'ABRT', 7: 'BUS', 8: 'FPE', 9: 'KILL', 11: 'SEGV', 13: 'PIPE', 14: 'ALRM', 15: 'TERM', 24: 'XCPU', 31: 'SYS' };
+  const signals: Record<number, string> = {
+    1: 'HUP',
+    2: 'INT',
+    3: 'QUIT',
+    6: 'ABRT',
+    7: 'BUS',
+    8: 'FPE',
+    9: 'KILL',
+    11: 'SEGV',
+    13: 'PIPE',
+    14: 'ALRM',
+    15: 'TERM',
+    24: 'XCPU',
+    31: 'SYS',
+  };
   const signal = signals[code - 128];
   return signal ? `ended ${code} (SIG${signal})` : `ended ${code}`;
 }
@@ -54,7 +72,13 @@ export function columns(interval: number, mostCpu: number, severalHosts: boolean
       label: 'Process',
       class: 'grow',
       cell: (row) =>
-        h('span', { class: 'clip', title: row.arguments || row.command }, h('b', {}, row.command), ' ', h('span', { class: 'muted mono' }, row.arguments)),
+        h(
+          'span',
+          { class: 'clip', title: row.arguments || row.command },
+          h('b', {}, row.command),
+          ' ',
+          h('span', { class: 'muted mono' }, row.arguments),
+        ),
       value: (row) => row.command,
     },
     { id: 'user', label: 'User', class: 'nowrap wide-only', cell: (row) => row.user, value: (row) => row.user },
@@ -71,7 +95,14 @@ export function columns(interval: number, mostCpu: number, severalHosts: boolean
       class: 'nowrap',
       cell: (row) =>
         row.exited
-          ? h('span', { class: row.exit_code === 0 ? 'ended' : 'ended bad', title: `lived ${duration(row.interval_ns)} of this interval` }, exit(row.exit_code))
+          ? h(
+              'span',
+              {
+                class: row.exit_code === 0 ? 'ended' : 'ended bad',
+                title: `lived ${duration(row.interval_ns)} of this interval`,
+              },
+              exit(row.exit_code),
+            )
           : h('span', { class: row.state === 'running' ? '' : 'muted' }, row.state),
       value: (row) => (row.exited ? exit(row.exit_code) : row.state),
     },
@@ -109,19 +140,34 @@ export function columns(interval: number, mostCpu: number, severalHosts: boolean
       number: true,
       class: 'nowrap',
       cell: (row) => {
-        const extra = [row.pss_bytes === null ? '' : `proportional ${bytes(row.pss_bytes)}`, row.swap_bytes ? `swapped ${bytes(row.swap_bytes)}` : ''];
-        return h('span', { title: extra.filter(Boolean).join(', ') || null }, zero(bytes(row.rss_bytes), row.rss_bytes));
+        const extra = [
+          row.pss_bytes === null ? '' : `proportional ${bytes(row.pss_bytes)}`,
+          row.swap_bytes ? `swapped ${bytes(row.swap_bytes)}` : '',
+        ];
+        return h(
+          'span',
+          { title: extra.filter(Boolean).join(', ') || null },
+          zero(bytes(row.rss_bytes), row.rss_bytes),
+        );
       },
       value: (row) => row.rss_bytes,
     },
-    { id: 'threads', label: 'Threads', number: true, class: 'wider-only', cell: (row) => count(row.threads), value: (row) => row.threads },
+    {
+      id: 'threads',
+      label: 'Threads',
+      number: true,
+      class: 'wider-only',
+      cell: (row) => count(row.threads),
+      value: (row) => row.threads,
+    },
     {
       id: 'io',
       label: 'Disk I/O',
       title: 'Read from and written to storage',
       number: true,
       class: 'nowrap',
-      cell: (row) => rate(disk(row), interval, `read ${bytes(row.read_bytes ?? 0)}, written ${bytes(row.written_bytes ?? 0)}`),
+      cell: (row) =>
+        rate(disk(row), interval, `read ${bytes(row.read_bytes ?? 0)}, written ${bytes(row.written_bytes ?? 0)}`),
       value: (row) => disk(row) ?? -1,
     },
     {
@@ -130,7 +176,8 @@ export function columns(interval: number, mostCpu: number, severalHosts: boolean
       title: 'Received and sent over sockets',
       number: true,
       class: 'nowrap wide-only',
-      cell: (row) => rate(network(row), interval, `received ${bytes(row.received_bytes ?? 0)}, sent ${bytes(row.sent_bytes ?? 0)}`),
+      cell: (row) =>
+        rate(network(row), interval, `received ${bytes(row.received_bytes ?? 0)}, sent ${bytes(row.sent_bytes ?? 0)}`),
       value: (row) => network(row) ?? -1,
     },
     {
@@ -149,6 +196,7 @@ export function columns(interval: number, mostCpu: number, severalHosts: boolean
 export function matches(row: ProcessRow, filter: string): boolean {
   const words = filter.toLowerCase().split(/\s+/).filter(Boolean);
   if (words.length === 0) return true;
-  const hay = `${row.pid} ${row.command} ${row.arguments} ${row.user} ${row.service} ${row.exited ? exit(row.exit_code) : row.state}`.toLowerCase();
+  const hay =
+    `${row.pid} ${row.command} ${row.arguments} ${row.user} ${row.service} ${row.exited ? exit(row.exit_code) : row.state}`.toLowerCase();
   return words.every((word) => hay.includes(word));
 }

@@ -7,7 +7,7 @@ import { draw, failure, whyNoProcesses } from '../empty.ts';
 import { bytes, percent, plural } from '../format.ts';
 import { bounds, type State } from '../state.ts';
 import { sorted, Table } from '../table.ts';
-import { ago,  local, MINUTE, niceStep, readMoment, SECOND, utc, WINDOW, zone } from '../time.ts';
+import { ago, local, MINUTE, niceStep, now, readMoment, SECOND, utc, WINDOW, zone } from '../time.ts';
 import type { Page, Shared } from './page.ts';
 import { ProcessDetails } from './process-details.ts';
 import { columns, cpu, matches, processKey } from './process-rows.ts';
@@ -26,8 +26,19 @@ interface HostStep {
 export class ProcessesPage implements Page {
   readonly element: HTMLElement;
   readonly #shared: Shared;
-  readonly #filter = h('input', { type: 'search', placeholder: 'Filter: name, arguments, user, service, pid', 'aria-label': 'Filter processes' });
-  readonly #moment = h('input', { type: 'text', class: 'mono', spellcheck: 'false', autocomplete: 'off', 'aria-label': 'Moment, local time', title: 'A local time (14:05, 2026-01-31 14:05:00) or RFC 3339' });
+  readonly #filter = h('input', {
+    type: 'search',
+    placeholder: 'Filter: name, arguments, user, service, pid',
+    'aria-label': 'Filter processes',
+  });
+  readonly #moment = h('input', {
+    type: 'text',
+    class: 'mono',
+    spellcheck: 'false',
+    autocomplete: 'off',
+    'aria-label': 'Moment, local time',
+    title: 'A local time (14:05, 2026-01-31 14:05:00) or RFC 3339',
+  });
   readonly #zone = h('span', { class: 'muted mono moment-utc' });
   readonly #newest: HTMLButtonElement;
   readonly #summary = h('p', { class: 'summary' });
@@ -54,7 +65,11 @@ export class ProcessesPage implements Page {
     this.#details = new ProcessDetails(store);
     this.#chart = new Chart({ label: 'Host CPU', height: 96, pick: (time) => this.#go(time, true) });
     this.#table = this.#makeTable(1, false);
-    this.#newest = h('button', { class: 'button', type: 'button', onclick: () => store.set({ at: null, range: null }) }, 'Newest');
+    this.#newest = h(
+      'button',
+      { class: 'button', type: 'button', onclick: () => store.set({ at: null, range: null }) },
+      'Newest',
+    );
     this.#filter.addEventListener('input', () => store.set({ filter: this.#filter.value }, true));
     this.#moment.addEventListener('change', () => {
       const time = readMoment(this.#moment.value);
@@ -66,9 +81,18 @@ export class ProcessesPage implements Page {
       this.#show();
     });
     const step = (label: string, path: string, by: number): HTMLElement =>
-      h('button', { class: 'icon-button', type: 'button', 'aria-label': label, title: label, onclick: () => this.#step(by) }, icon(path));
+      h(
+        'button',
+        { class: 'icon-button', type: 'button', 'aria-label': label, title: label, onclick: () => this.#step(by) },
+        icon(path),
+      );
     const slider = this.#chart.canvas;
-    for (const [name, value] of [['tabindex', '0'], ['role', 'slider'], ['aria-label', 'Moment in the history']] as const) slider.setAttribute(name, value);
+    for (const [name, value] of [
+      ['tabindex', '0'],
+      ['role', 'slider'],
+      ['aria-label', 'Moment in the history'],
+    ] as const)
+      slider.setAttribute(name, value);
     slider.addEventListener('keydown', (event) => this.#key(event));
     this.element = h(
       'main',
@@ -76,7 +100,16 @@ export class ProcessesPage implements Page {
       h(
         'div',
         { class: 'toolbar' },
-        h('div', { class: 'field moment' }, h('span', {}, 'At'), step('5 s earlier', ICONS.left, -WINDOW), this.#moment, step('5 s later', ICONS.right, WINDOW), this.#newest, this.#zone),
+        h(
+          'div',
+          { class: 'field moment' },
+          h('span', {}, 'At'),
+          step('5 s earlier', ICONS.left, -WINDOW),
+          this.#moment,
+          step('5 s later', ICONS.right, WINDOW),
+          this.#newest,
+          this.#zone,
+        ),
         h('span', { class: 'spring' }),
         this.#filter,
       ),
@@ -94,10 +127,10 @@ export class ProcessesPage implements Page {
     this.#load(state);
     this.#loadHost(state);
     this.#timer = window.setInterval(() => {
-      const now = this.#shared.store.state;
-      if (now.at !== null || now.range) return;
-      this.#load(now);
-      this.#loadHost(now);
+      const current = this.#shared.store.state;
+      if (current.at !== null || current.range) return;
+      this.#load(current);
+      this.#loadHost(current);
     }, WINDOW);
   }
 
@@ -131,7 +164,7 @@ export class ProcessesPage implements Page {
 
   /** The moment that is asked for: the chosen one, or the end of the range, or now. */
   #at(state: State): number {
-    return state.at ?? (state.range ? Math.min(state.range.to, Date.now()) : Date.now());
+    return state.at ?? (state.range ? Math.min(state.range.to, now()) : now());
   }
 
   #go(time: number, dragging: boolean): void {
@@ -160,7 +193,7 @@ export class ProcessesPage implements Page {
     const step = steps[event.key];
     if (step !== undefined) this.#step(step);
     else if (event.key === 'Home') this.#go(range.from + WINDOW, false);
-    else if (event.key === 'End') this.#go(Math.min(range.to, Date.now()), false);
+    else if (event.key === 'End') this.#go(Math.min(range.to, now()), false);
     else return;
     event.preventDefault();
   }
@@ -202,7 +235,10 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
         { name: 'stolen', values: part('cpu_steal_ns') },
       ];
       const times = rows.map((row) => api.moment(row.step) - (step === WINDOW ? WINDOW : 0));
-      this.#chart.update({ ...range, step, times, lines, stacked: true, least: 100, format: (value) => `${value.toFixed(0)} %` }, this.#mark());
+      this.#chart.update(
+        { ...range, step, times, lines, stacked: true, least: 100, format: (value) => `${value.toFixed(0)} %` },
+        this.#mark(),
+      );
     } catch {
       // The table below says what is wrong; without the chart the moment can still be typed.
     }
@@ -222,11 +258,24 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
     this.#newest.hidden = state.at === null && state.range === null;
     this.#chart.canvas.setAttribute('aria-valuetext', local(at));
     this.#chart.canvas.setAttribute('aria-valuenow', String(Math.floor(at / 1000)));
-    if (this.#error) fill(this.#notice, failure('The processes', this.#error, () => this.#load(this.#shared.store.state)));
+    if (this.#error)
+      fill(
+        this.#notice,
+        failure('The processes', this.#error, () => this.#load(this.#shared.store.state)),
+      );
     else if (this.#rows.length === 0 && !this.#loading) {
       if (!this.#shared.status) return;
-      const known = { status: this.#shared.status, historyStart: this.#shared.historyStart, state, range: bounds(state), now: Date.now() };
-      fill(this.#notice, draw(whyNoProcesses(known), (change) => this.#shared.store.set(change)));
+      const known = {
+        status: this.#shared.status,
+        historyStart: this.#shared.historyStart,
+        state,
+        range: bounds(state),
+        now: now(),
+      };
+      fill(
+        this.#notice,
+        draw(whyNoProcesses(known), (change) => this.#shared.store.set(change)),
+      );
     } else fill(this.#notice, this.#far(state));
     this.#showTable(state);
     this.#showDetails(state, fresh);
@@ -235,7 +284,11 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
   /** A word when the nearest sample is not that of the moment. */
   #far(state: State): HTMLElement | null {
     if (state.at === null || this.#time === null || Math.abs(this.#time - state.at) < 3 * WINDOW) return null;
-    return h('p', { class: 'hint' }, `There is no sample at this moment; the nearest is of ${local(this.#time)}, and is shown.`);
+    return h(
+      'p',
+      { class: 'hint' },
+      `There is no sample at this moment; the nearest is of ${local(this.#time)}, and is shown.`,
+    );
   }
 
   #showTable(state: State): void {
