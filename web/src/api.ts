@@ -156,6 +156,16 @@ export interface Status {
   stale_since: number | null;
   collector: CollectorStatus | null;
   server: ServerStatus;
+  alerts: AlertsHealth;
+}
+
+/** Whether alerts are evaluated, recorded and delivered. */
+export interface AlertsHealth {
+  rules: number;
+  failing: { rule: string; error: string }[];
+  /** `null`: Slack is not configured. */
+  slack: { waiting: number; refused: number; error: string | null } | null;
+  troubles: string[];
 }
 
 /** What the folder holds of one table and host. */

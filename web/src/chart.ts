@@ -93,6 +93,13 @@ export class Chart {
     this.#draw();
   }
 
+  /** Moves the mark. */
+  mark(at: number | null): void {
+    if (at === this.#at) return;
+    this.#at = at;
+    this.#draw();
+  }
+
   /** The values at a moment, in words. */
   valuesAt(time: number): string {
     if (!this.#data) return '';

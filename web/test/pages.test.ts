@@ -20,7 +20,13 @@ function status(data: Status['data'], age: number, sockets: boolean): Status {
     updated_ns: (NOW - age) * 1e6,
     probes: [{ name: 'sockets', running: sockets, reason: sockets ? null : 'no BTF' }],
   } as CollectorStatus;
-  return { data, stale_since: null, collector: data === 'none' ? null : collector, server: {} as Status['server'] };
+  return {
+    data,
+    stale_since: null,
+    collector: data === 'none' ? null : collector,
+    server: {} as Status['server'],
+    alerts: {} as Status['alerts'],
+  };
 }
 
 function hits(change: Partial<State>, of: Status | null, historyStart: number | null): string {

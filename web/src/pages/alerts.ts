@@ -1,10 +1,10 @@
 /** Alert rules and their recent changes, for the status page. */
 
-import type { Alerts, AlertRule } from '../api.ts';
+import type { Alerts, AlertsHealth, AlertRule } from '../api.ts';
 import { moment } from '../api.ts';
 import { h } from '../dom.ts';
 import { prose } from '../empty.ts';
-import { short } from '../format.ts';
+import { plural, short } from '../format.ts';
 import { ago, local } from '../time.ts';
 
 /** A state with its sign, so that it does not hang on colour alone. */
@@ -14,7 +14,7 @@ function badge(state: string): HTMLElement {
     pending: ['warn', '△ pending'],
     resolved: ['good', 'resolved'],
   };
-  const [kind, words] = kinds[state] ?? ['good', 'quiet'];
+  const [kind, words] = kinds[state] ?? ['good', 'ok'];
   return h('span', { class: `state ${kind}` }, words);
 }
 
@@ -30,7 +30,23 @@ function ruleRow(rule: AlertRule): HTMLElement {
   );
 }
 
-export function alertsSection(alerts: Alerts): HTMLElement {
+/** Where messages go, and whether they arrive. */
+function slackWords(health: AlertsHealth): HTMLElement {
+  const { slack } = health;
+  if (!slack) return h('span', { class: 'muted' }, 'Slack is not configured');
+  const counts = [
+    slack.waiting > 0 ? `${plural(slack.waiting, 'message')} waiting` : '',
+    slack.refused > 0 ? `${plural(slack.refused, 'message')} refused` : '',
+    slack.error ?? '',
+  ].filter(Boolean);
+  return h(
+    'span',
+    { class: counts.length > 0 ? 'bad' : 'muted' },
+    counts.length > 0 ? `Slack: ${counts.join(', ')}` : 'Slack is configured',
+  );
+}
+
+export function alertsSection(alerts: Alerts, health: AlertsHealth): HTMLElement {
   const { rules, changes } = alerts;
   const head = (...names: string[]): HTMLElement =>
     h('thead', {}, h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name))));
@@ -94,6 +110,7 @@ export function alertsSection(alerts: Alerts): HTMLElement {
         { class: 'muted' },
         rules.length === 0 ? '' : `${rules.filter((rule) => rule.state === 'firing').length} of ${rules.length} firing`,
       ),
+      rules.length === 0 ? null : slackWords(health),
     ),
     ruleTable,
     rows.length === 0

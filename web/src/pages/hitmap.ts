@@ -306,16 +306,14 @@ where ${condition} group by service, protocol, side order by hits desc`,
     }
     const scale = this.#scaleOf(state);
     for (const series of shown) {
-      this.#views
-        .get(series.key)!
-        .update({
-          ...range,
-          series,
-          step: this.#step,
-          scale,
-          errorsOnly: state.errorsOnly,
-          selection: state.selection,
-        });
+      this.#views.get(series.key)!.update({
+        ...range,
+        series,
+        step: this.#step,
+        scale,
+        errorsOnly: state.errorsOnly,
+        selection: state.selection,
+      });
     }
     if (shown.length < all.length) {
       const more = h('button', { class: 'button', type: 'button' }, moreMaps(all.length - shown.length));

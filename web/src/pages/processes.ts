@@ -233,7 +233,7 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
         { name: 'user', values: part('cpu_user_ns') },
         { name: 'system', values: part('cpu_system_ns') },
         { name: 'stolen', values: part('cpu_steal_ns') },
-      ];
+      ].filter((line) => line.name !== 'stolen' || line.values.some((value) => value > 0));
       const times = rows.map((row) => api.moment(row.step) - (step === WINDOW ? WINDOW : 0));
       this.#chart.update(
         { ...range, step, times, lines, stacked: true, least: 100, format: (value) => `${value.toFixed(0)} %` },
@@ -255,8 +255,9 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
     const at = this.#at(state);
     if (document.activeElement !== this.#moment) this.#moment.value = local(state.at ?? this.#time ?? at);
     this.#zone.textContent = `${zone(at)} · ${utc(Math.floor((state.at ?? this.#time ?? at) / 1000) * 1000)}`;
+    this.#chart.mark(this.#mark());
     this.#newest.hidden = state.at === null && state.range === null;
-    this.#chart.canvas.setAttribute('aria-valuetext', local(at));
+    this.#chart.canvas.setAttribute('aria-valuetext', `${local(at)}: ${this.#chart.valuesAt(this.#mark() ?? at)}`);
     this.#chart.canvas.setAttribute('aria-valuenow', String(Math.floor(at / 1000)));
     if (this.#error)
       fill(

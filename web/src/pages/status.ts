@@ -87,10 +87,10 @@ export class StatusPage implements Page {
         ),
         historyCard(cubes),
       ),
-      notes([...(collector?.notes ?? []), ...(server.notes ?? [])]),
+      notes([...(collector?.notes ?? []), ...server.notes, ...status.alerts.troubles]),
       probesSection(collector),
       lossesSection(collector),
-      alertsSection(alerts),
+      alertsSection(alerts, status.alerts),
       countersSection(collector),
       tablesSection(cubes),
     );
