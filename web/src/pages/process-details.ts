@@ -157,21 +157,21 @@ export function chartOf(
 export class ProcessDetails {
   readonly element = h('aside', { class: 'drawer wide', 'aria-label': 'Process', tabindex: -1, hidden: true });
   readonly #store: Store;
+  readonly #pick: (time: number) => void;
   readonly #head = h('div');
   readonly #message = h('p', { class: 'muted' });
   readonly #charts = PLANS.map((plan) => ({
     plan,
-    chart: new Chart(
-      { label: plan.label, height: 92, pick: (time) => this.#store.set({ at: Math.floor(time / 1000) * 1000 }, true) },
-      plan.binary,
-    ),
+    chart: new Chart({ label: plan.label, height: 92, pick: (time) => this.#pick(time) }, plan.binary),
   }));
   #key = '';
   #request: AbortController | null = null;
   #history: ProcessHistory | null = null;
 
-  constructor(store: Store) {
+  /** `pick` is told the moment that was clicked in a chart. */
+  constructor(store: Store, pick: (time: number) => void) {
     this.#store = store;
+    this.#pick = pick;
     fill(
       this.element,
       this.#head,

@@ -58,11 +58,13 @@ export class ProcessesPage implements Page {
   #error: unknown = null;
   #host: api.HostRow[] = [];
   #opened = false;
+  /** The row of the open process, as it was last seen. */
+  #last: api.ProcessRow | null = null;
 
   constructor(shared: Shared) {
     this.#shared = shared;
     const store = shared.store;
-    this.#details = new ProcessDetails(store);
+    this.#details = new ProcessDetails(store, (time) => this.#go(time, true));
     this.#chart = new Chart({ label: 'Host CPU', height: 96, pick: (time) => this.#go(time, true) });
     this.#table = this.#makeTable(1, false);
     this.#newest = h(
@@ -340,17 +342,19 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
   }
 
   #showDetails(state: State, fresh: boolean): void {
-    const row = this.#current(state);
-    document.body.classList.toggle('has-drawer', row !== undefined && state.pid !== null);
-    if (state.pid === null) {
-      this.#details.hide();
-      return;
+    const current = this.#current(state);
+    const known = this.#last?.pid === state.pid && (!state.start || this.#last.start_time === state.start);
+    // While one goes through time, a process stays open before its start and after its end.
+    const row = current ?? (known ? this.#last : null);
+    this.#last = row;
+    document.body.classList.toggle('has-drawer', row !== null);
+    if (state.pid !== null && !current && !this.#loading && this.#rows.length > 0) {
+      this.#notice.append(h('p', { class: 'hint' }, `Process ${state.pid} was not there at this moment.`));
     }
-    if (!row) {
+    if (state.pid === null || !row) {
+      const hadFocus = this.#details.element.contains(document.activeElement);
       this.#details.hide();
-      if (!this.#loading && this.#rows.length > 0) {
-        this.#notice.append(h('p', { class: 'hint' }, `Process ${state.pid} was not there at this moment.`));
-      }
+      if (hadFocus) this.#table.focus();
       return;
     }
     const range = bounds(state);
