@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::{
-    outcome::{Facts, Outcome, Protocol, Side, Verdict},
+    outcome::{Exchange, Facts, Outcome, Protocol, Side, Verdict},
     postgres,
     segment::{Direction, Mark, Segment},
     settings::Settings,
 };
 
 /// The protocols; each says whether bytes are its own.
-const PROTOCOLS: &[fn(&Opening<'_>, &Arc<Settings>) -> Detection] = &[postgres::detect];
+const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] = &[postgres::detect];
 
 /// The first bytes seen of one direction since it last made no sense.
 pub(crate) struct Opening<'a> {
@@ -32,10 +32,29 @@ pub(crate) enum Detection {
     Never,
 }
 
+/// What a decoder works with during one segment.
+pub(crate) struct Context<'a> {
+    pub settings: &'a Settings,
+    pub facts: &'a mut Facts,
+    pub sink: &'a mut dyn FnMut(Outcome),
+}
+
+impl Context<'_> {
+    pub fn hit(&mut self, exchange: Exchange) {
+        (self.sink)(Outcome::Hit(exchange));
+    }
+
+    pub fn lost(&mut self, reason: &'static str, count: u64) {
+        if count > 0 {
+            (self.sink)(Outcome::Lost { reason, count });
+        }
+    }
+}
+
 /// Follows a connection of one protocol.
 pub(crate) trait Decoder: Send {
-    fn feed(&mut self, segment: &Segment<'_>, facts: &mut Facts, sink: &mut dyn FnMut(Outcome)) -> Verdict;
-    fn close(&mut self, time_ns: u64, facts: &mut Facts, sink: &mut dyn FnMut(Outcome));
+    fn feed(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) -> Verdict;
+    fn close(&mut self, time_ns: u64, context: &mut Context<'_>);
     fn memory_bytes(&self) -> usize;
 }
 
@@ -89,7 +108,10 @@ impl Connection {
     /// Takes a segment; `sink` gets what comes of it.
     pub fn feed(&mut self, segment: &Segment<'_>, sink: &mut dyn FnMut(Outcome)) -> Verdict {
         let verdict = match &mut self.state {
-            State::Decoded(decoder) => decoder.feed(segment, &mut self.facts, sink),
+            State::Decoded(decoder) => {
+                let context = &mut Context { settings: &self.settings, facts: &mut self.facts, sink };
+                decoder.feed(segment, context)
+            }
             State::Unknown(_) => self.detect(segment, sink),
             State::Ignored => return Verdict::Ignored,
         };
@@ -102,7 +124,7 @@ impl Connection {
     /// The connection ended: what was not answered is aborted.
     pub fn close(&mut self, time_ns: u64, sink: &mut dyn FnMut(Outcome)) {
         if let State::Decoded(decoder) = &mut self.state {
-            decoder.close(time_ns, &mut self.facts, sink);
+            decoder.close(time_ns, &mut Context { settings: &self.settings, facts: &mut self.facts, sink });
         }
         self.state = State::Ignored;
     }
@@ -133,10 +155,10 @@ impl Connection {
                 self.facts.protocol = Some(protocol);
                 self.facts.side = Some(side);
                 let mut verdict = Verdict::Decoded;
-                let facts = &mut self.facts;
+                let context = &mut Context { settings: &self.settings, facts: &mut self.facts, sink };
                 unknown.replay(|segment| {
                     if verdict == Verdict::Decoded {
-                        verdict = decoder.feed(segment, facts, sink);
+                        verdict = decoder.feed(segment, context);
                     }
                 });
                 self.state = State::Decoded(decoder);
@@ -183,7 +205,7 @@ impl Unknown {
     }
 
     /// What the bytes of the segment's direction say.
-    fn judge(&self, segment: &Segment<'_>, settings: &Arc<Settings>) -> Detection {
+    fn judge(&self, segment: &Segment<'_>, settings: &Settings) -> Detection {
         let (mut front, mut total, mut next, mut at) = (Vec::new(), None, None, 0);
         for record in &self.records {
             let bytes = &self.bytes[at..at + record.head + record.tail];

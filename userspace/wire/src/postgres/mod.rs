@@ -27,14 +27,14 @@ use std::sync::Arc;
 
 use self::{
     message::{CANCEL_REQUEST, Credit, End, GSSENC_REQUEST, SSL_REQUEST, STARTUP, credit, text, u32_at},
-    session::{Context, Session},
-    stream::{Event, Message, Stream},
+    session::{Regained, Session},
+    stream::{Event, Message, Missed, Stream},
 };
 use crate::{
-    connection::{Decoder, Detection, Opening},
+    connection::{Context, Decoder, Detection, Opening},
     outcome::{Facts, Outcome, Protocol, Side, Verdict},
     reassembly::{Piece, Reassembly},
-    segment::{Direction, Segment},
+    segment::{Direction, Moment, Segment},
     settings::Settings,
 };
 
@@ -42,14 +42,14 @@ use crate::{
 const ALPN: &[u8] = b"\x0apostgresql";
 
 /// Tells PostgreSQL by the first bytes of one direction.
-pub fn detect(opening: &Opening<'_>, settings: &Arc<Settings>) -> Detection {
+pub fn detect(opening: &Opening<'_>, settings: &Settings) -> Detection {
     let front = opening.front;
     let is = |end, startup| {
         let side = match (end, opening.direction) {
             (End::Frontend, Direction::Received) | (End::Backend, Direction::Sent) => Side::Server,
             _ => Side::Client,
         };
-        Detection::Is(Protocol::Postgres, side, Box::new(Postgres::new(side, startup, settings.clone())))
+        Detection::Is(Protocol::Postgres, side, Box::new(Postgres::new(side, startup, settings)))
     };
     if front.first() == Some(&0) {
         let begins = front.iter().skip(1).take(1).all(|byte| *byte == 0);
@@ -80,14 +80,11 @@ pub fn detect(opening: &Opening<'_>, settings: &Arc<Settings>) -> Detection {
 
 struct Postgres {
     side: Side,
-    settings: Arc<Settings>,
     streams: [Reassembly; 2],
     frontend: Stream,
     backend: Stream,
     session: Session,
     last_direction: Option<Direction>,
-    /// While the place in the answers was lost, whole answers may have gone by.
-    answers_skipped: bool,
     verdict: Verdict,
 }
 
@@ -100,104 +97,85 @@ struct Asked {
 }
 
 impl Postgres {
-    fn new(side: Side, startup: bool, settings: Arc<Settings>) -> Self {
+    fn new(side: Side, startup: bool, settings: &Settings) -> Self {
         let statement_bytes = settings.statement_bytes();
         Self {
             side,
             streams: Default::default(),
             frontend: Stream::new(End::Frontend, startup, statement_bytes),
             backend: Stream::new(End::Backend, startup, statement_bytes),
-            session: Session::new(side, &settings),
-            settings,
+            session: Session::new(side, settings),
             last_direction: None,
-            answers_skipped: false,
             verdict: Verdict::Decoded,
         }
     }
 
-    fn requests(&mut self, segment: &Segment<'_>, mut turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
+    fn requests(&mut self, segment: &Segment<'_>, turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
         let moment = segment.moment();
         if turned {
-            self.session.turn();
+            self.session.turn(context);
         }
-        for piece in self.streams[segment.direction.index()].pieces(segment) {
-            let session = &mut self.session;
-            let on = &mut |event: Event<'_>| match event {
-                Event::Message(message) if message.kind == STARTUP => startup(&message, context.facts, asked),
-                Event::Message(message) => session.request(&message, context),
-                Event::Regained { .. } => {}
-            };
-            let (followed, within) = match piece {
-                Piece::Data(bytes) => {
-                    if std::mem::take(&mut turned) {
-                        self.frontend.turn();
-                    }
-                    (self.frontend.data(bytes, moment, on), None)
-                }
-                Piece::Uncaptured(bytes) => (self.frontend.gap(Some(bytes), moment, on), Some(moment)),
-                Piece::Missing(bytes) => (self.frontend.gap(bytes, moment, on), None),
-            };
-            if !followed {
-                if matches!(piece, Piece::Data(_)) {
-                    context.lost("unexpected_message", 1);
-                }
-                self.session.requests_missed(within, context);
-            }
-        }
+        let Self { frontend, session, streams, .. } = self;
+        let on = &mut |event: Event<'_>| match event {
+            Event::Message(message) if message.kind == STARTUP => startup(&message, context.facts, asked),
+            Event::Message(message) => session.request(&message, context),
+            Event::Missed { why, .. } => session.requests_missed(why, moment, context),
+            Event::Regained { .. } => {}
+        };
+        take(frontend, streams[segment.direction.index()].pieces(segment), turned, moment, on);
     }
 
-    fn answers(&mut self, segment: &Segment<'_>, mut turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
+    fn answers(&mut self, segment: &Segment<'_>, turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
         let moment = segment.moment();
-        self.answers_skipped |= turned && self.backend.is_lost();
-        for piece in self.streams[segment.direction.index()].pieces(segment) {
-            let lost = self.backend.is_lost();
-            let bytes = match piece {
-                Piece::Data(bytes) => bytes.len() as u64,
-                Piece::Uncaptured(bytes) => bytes,
-                Piece::Missing(bytes) => bytes.unwrap_or_default(),
-            };
-            if lost {
-                self.session.answer_passed(bytes);
+        let Self { backend, session, streams, .. } = self;
+        if turned {
+            session.answers_turn();
+        }
+        let on = &mut |event: Event<'_>| match event {
+            Event::Message(message) if message.kind == STARTUP => {
+                asked.encrypted |= matches!(message.body, b"S" | b"G")
             }
-            let (session, skipped) = (&mut self.session, &mut self.answers_skipped);
-            let on = &mut |event: Event<'_>| match event {
-                Event::Message(message) if message.kind == STARTUP => {
-                    asked.encrypted |= matches!(message.body, b"S" | b"G");
+            Event::Message(message) => asked.ignore |= !session.answer(&message, context),
+            Event::Missed { why, position } => session.answers_missed(why, position, context),
+            Event::Regained { rest, position, front } => {
+                session.answers_regained(&Regained { rest, position, front, moment }, context);
+            }
+        };
+        take(backend, streams[segment.direction.index()].pieces(segment), turned, moment, on);
+    }
+}
+
+/// Gives the pieces of a segment to its stream. `turned`: the other direction spoke before.
+fn take<'a>(
+    stream: &mut Stream,
+    pieces: impl Iterator<Item = Piece<'a>>,
+    mut turned: bool,
+    moment: Moment,
+    on: &mut dyn FnMut(Event<'_>),
+) {
+    for piece in pieces {
+        match piece {
+            Piece::Data(bytes) => {
+                if std::mem::take(&mut turned) {
+                    stream.turn(bytes, on);
                 }
-                Event::Message(message) => asked.ignore |= !session.answer(&message, context),
-                Event::Regained { rest } => {
-                    session.answers_regained(rest, std::mem::take(skipped), moment, context);
-                }
-            };
-            let followed = match piece {
-                Piece::Data(bytes) => {
-                    if std::mem::take(&mut turned) {
-                        self.backend.turn();
-                    }
-                    self.backend.data(bytes, moment, on)
-                }
-                Piece::Uncaptured(bytes) => self.backend.gap(Some(bytes), moment, on),
-                Piece::Missing(bytes) => self.backend.gap(bytes, moment, on),
-            };
-            if !followed {
-                match piece {
-                    Piece::Data(_) => context.lost("unexpected_message", 1),
-                    Piece::Missing(_) => self.answers_skipped = true,
-                    Piece::Uncaptured(_) => {}
-                }
-                if !lost {
-                    self.session.answer_passed(bytes);
-                    self.session.answers_missed(context);
-                }
+                stream.data(bytes, moment, on);
+            }
+            Piece::Uncaptured(bytes) => {
+                turned = false;
+                stream.gap(Some(bytes), Missed::Uncaptured, moment, on);
+            }
+            Piece::Missing(bytes) => {
+                // It may have spoken in the meantime.
+                turned = true;
+                stream.gap(bytes, Missed::Calls, moment, on);
             }
         }
     }
 }
 
 impl Decoder for Postgres {
-    fn feed(&mut self, segment: &Segment<'_>, facts: &mut Facts, sink: &mut dyn FnMut(Outcome)) -> Verdict {
-        let settings = self.settings.clone();
-        let context = &mut Context { settings: &settings, facts, sink };
+    fn feed(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) -> Verdict {
         let mut asked = Asked::default();
         let turned = self.last_direction.replace(segment.direction) != Some(segment.direction);
         match (self.side, segment.direction) {
@@ -219,9 +197,8 @@ impl Decoder for Postgres {
         self.verdict
     }
 
-    fn close(&mut self, time_ns: u64, facts: &mut Facts, sink: &mut dyn FnMut(Outcome)) {
-        let settings = self.settings.clone();
-        self.session.close(time_ns, &mut Context { settings: &settings, facts, sink });
+    fn close(&mut self, time_ns: u64, context: &mut Context<'_>) {
+        self.session.close(time_ns, self.backend.position(), context);
     }
 
     fn memory_bytes(&self) -> usize {

@@ -7,8 +7,7 @@ use crate::{segment::Mark, sql::Operation};
 /// A request that becomes a hit: a statement of a `Query`, or messages of the extended protocol up to an `Execute`.
 #[derive(Debug)]
 pub struct Pending {
-    /// `None`: nothing is known of it.
-    pub operation: Option<Operation>,
+    pub operation: Operation,
     pub text: Option<Arc<str>>,
     pub start: Mark,
     pub request_bytes: u64,
@@ -34,30 +33,25 @@ pub enum Entry {
 /// The queue, bounded in memory.
 #[derive(Debug)]
 pub struct Queue {
-    entries: VecDeque<(Entry, u32)>,
+    entries: VecDeque<Entry>,
     text_bytes: usize,
     max_bytes: usize,
-    /// Counts the client's turns to speak.
-    pub turn: u32,
 }
 
-const ENTRY_BYTES: usize = size_of::<(Entry, u32)>();
+const ENTRY_BYTES: usize = size_of::<Entry>();
 /// Kept when the queue is empty.
 const IDLE_ENTRIES: usize = 32;
 
 fn text_bytes(entry: &Entry) -> usize {
     match entry {
-        Entry::Pending(pending) => {
-            pending.operation.as_ref().map_or(0, |operation| operation.text.len())
-                + pending.text.as_ref().map_or(0, |text| text.len())
-        }
+        Entry::Pending(pending) => pending.operation.text.len() + pending.text.as_ref().map_or(0, |text| text.len()),
         _ => 0,
     }
 }
 
 impl Queue {
     pub fn new(max_bytes: usize) -> Self {
-        Self { entries: VecDeque::new(), text_bytes: 0, max_bytes, turn: 0 }
+        Self { entries: VecDeque::new(), text_bytes: 0, max_bytes }
     }
 
     pub fn memory_bytes(&self) -> usize {
@@ -69,15 +63,15 @@ impl Queue {
     }
 
     pub fn front(&mut self) -> Option<&mut Entry> {
-        self.entries.front_mut().map(|(entry, _)| entry)
+        self.entries.front_mut()
     }
 
     pub fn get(&self, index: usize) -> Option<&Entry> {
-        self.entries.get(index).map(|(entry, _)| entry)
+        self.entries.get(index)
     }
 
     pub fn get_mut(&mut self, index: usize) -> Option<&mut Entry> {
-        self.entries.get_mut(index).map(|(entry, _)| entry)
+        self.entries.get_mut(index)
     }
 
     pub fn len(&self) -> usize {
@@ -85,13 +79,13 @@ impl Queue {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().map(|(entry, _)| entry)
+        self.entries.iter()
     }
 
     /// The last one, if it is a request.
     pub fn last_pending(&mut self) -> Option<&mut Pending> {
         match self.entries.back_mut() {
-            Some((Entry::Pending(pending), _)) => Some(pending),
+            Some(Entry::Pending(pending)) => Some(pending),
             _ => None,
         }
     }
@@ -104,13 +98,13 @@ impl Queue {
         let grown = if grows { (2 * capacity).max(8) } else { capacity };
         if grown * ENTRY_BYTES + self.text_bytes + bytes > self.max_bytes {
             // One place is always left for this.
-            if !matches!(self.entries.back(), Some((Entry::Unknown(_), _))) && self.entries.len() < capacity {
+            if !matches!(self.entries.back(), Some(Entry::Unknown(_))) && self.entries.len() < capacity {
                 let start = match entry {
                     Entry::Pending(pending) => pending.start,
                     Entry::Unknown(start) => start,
                     Entry::Sync | Entry::QueryEnd => Mark::default(),
                 };
-                self.entries.push_back((Entry::Unknown(start), self.turn));
+                self.entries.push_back(Entry::Unknown(start));
             }
             return false;
         }
@@ -118,12 +112,12 @@ impl Queue {
             self.entries.reserve_exact(grown - self.entries.len());
         }
         self.text_bytes += bytes;
-        self.entries.push_back((entry, self.turn));
+        self.entries.push_back(entry);
         true
     }
 
     pub fn pop(&mut self) -> Option<Entry> {
-        let (entry, _) = self.entries.pop_front()?;
+        let entry = self.entries.pop_front()?;
         self.text_bytes -= text_bytes(&entry);
         if self.entries.is_empty() && self.entries.capacity() > 4 * IDLE_ENTRIES {
             self.entries.shrink_to(IDLE_ENTRIES);
@@ -132,14 +126,9 @@ impl Queue {
     }
 
     pub fn remove(&mut self, index: usize) {
-        if let Some((entry, _)) = self.entries.remove(index) {
+        if let Some(entry) = self.entries.remove(index) {
             self.text_bytes -= text_bytes(&entry);
         }
-    }
-
-    /// Of an earlier turn than the present one.
-    pub fn is_old(&self, index: usize) -> bool {
-        self.entries.get(index).is_some_and(|(_, turn)| *turn != self.turn)
     }
 
     /// Whether a `Sync` is there.

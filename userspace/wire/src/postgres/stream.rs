@@ -20,16 +20,36 @@ pub struct Message<'a> {
     pub first: Moment,
     /// When its last byte passed.
     pub last: Moment,
+    /// Where in the direction it ends.
+    pub end: u64,
 }
 
 /// What a stream has to say.
 pub enum Event<'a> {
     Message(Message<'a>),
-    /// Messages were missed; the next one follows some unknown others. `rest`: the bytes from there on that are
-    /// there already.
+    /// Messages were missed, from `position` in the direction on.
+    Missed {
+        why: Missed,
+        position: u64,
+    },
+    /// The place is known again. `rest`: the bytes from there on that are there already; they begin at `position`
+    /// in the direction. `front`: a segment begins with them.
     Regained {
         rest: &'a [u8],
+        position: u64,
+        front: bool,
     },
+}
+
+/// Why messages were missed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Missed {
+    /// Not captured within a call.
+    Uncaptured,
+    /// Whole calls never came.
+    Calls,
+    /// What came is no message.
+    Unexpected,
 }
 
 /// How much is kept of what may be the first messages after a hole.
@@ -65,6 +85,8 @@ pub struct Stream {
     end: End,
     framing: Framing,
     statement_bytes: usize,
+    /// Bytes that went by.
+    position: u64,
     header: [u8; HEADER_BYTES],
     header_len: usize,
     partial: Option<Partial>,
@@ -85,6 +107,7 @@ impl Stream {
                 (false, _) => Framing::Seek { front: true },
             },
             statement_bytes,
+            position: 0,
             header: [0; HEADER_BYTES],
             header_len: 0,
             partial: None,
@@ -97,9 +120,9 @@ impl Stream {
         self.kept.capacity()
     }
 
-    /// Whether the place in the stream is unknown.
-    pub fn is_lost(&self) -> bool {
-        matches!(self.framing, Framing::Seek { .. })
+    /// Bytes that went by.
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The next byte is one that answers a request for encryption.
@@ -108,11 +131,21 @@ impl Stream {
         self.framing = Framing::OneByte;
     }
 
-    /// The other direction spoke in between: here a message may begin.
-    pub fn turn(&mut self) {
-        if let Framing::Seek { front: false } = self.framing {
-            self.kept.clear();
-            self.framing = Framing::Seek { front: true };
+    /// The other direction spoke in between, then came `bytes`: here a message may begin. If it does though
+    /// another was not at its end, that was none.
+    pub fn turn(&mut self, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) {
+        match self.framing {
+            Framing::Seek { front: false } => {
+                self.kept.clear();
+                self.framing = Framing::Seek { front: true };
+            }
+            Framing::Typed if self.partial.is_some() || self.header_len > 0 => {
+                let ends_here = self.partial.as_ref().is_some_and(|partial| partial.left <= bytes.len() as u64);
+                if !ends_here && bytes.len() > HEADER_BYTES && credit(self.end, bytes, None) == Credit::Yes {
+                    self.lose(on);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -125,21 +158,23 @@ impl Stream {
         }
     }
 
-    /// Some unknown number of messages was missed.
-    pub fn lose(&mut self) {
+    /// What came is no message.
+    fn lose(&mut self, on: &mut dyn FnMut(Event<'_>)) {
         self.forget();
         self.framing = Framing::Seek { front: true };
+        on(Event::Missed { why: Missed::Unexpected, position: self.position });
     }
 
-    /// Takes captured bytes. `false`: what came is no message, so the place is lost.
-    pub fn data(&mut self, mut bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> bool {
-        let mut sane = true;
+    /// Takes captured bytes.
+    pub fn data(&mut self, mut bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
         while !bytes.is_empty() {
             match self.framing {
                 Framing::Seek { front } => bytes = self.seek(bytes, front, moment, on),
                 Framing::OneByte => {
                     let (body, rest) = bytes.split_at(1);
                     self.framing = Framing::Typed;
+                    self.position = self.position.wrapping_add(1);
+                    let end = self.position;
                     on(Event::Message(Message {
                         kind: STARTUP,
                         bytes: 1,
@@ -147,28 +182,27 @@ impl Stream {
                         whole: true,
                         first: moment,
                         last: moment,
+                        end,
                     }));
                     bytes = rest;
                 }
                 Framing::Startup | Framing::Typed if self.partial.is_some() => bytes = self.fill(bytes, moment, on),
                 Framing::Startup | Framing::Typed => match self.begin(bytes, moment, on) {
                     Some(rest) => bytes = rest,
-                    None => {
-                        sane = false;
-                        self.lose();
-                    }
+                    None => self.lose(on),
                 },
             }
         }
-        sane
     }
 
-    /// Takes note of bytes that were not captured. `false`: messages were missed and the place is lost.
-    pub fn gap(&mut self, bytes: Option<u64>, moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> bool {
+    /// Takes note of bytes that were not captured, and why.
+    pub fn gap(&mut self, bytes: Option<u64>, why: Missed, moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
         if self.framing == (Framing::Seek { front: true }) && bytes.is_some() && !self.kept.is_empty() {
             // The rest of the message that the bytes kept end in is not to come: decide now.
             self.settle(true, moment, on);
         }
+        let before = self.position;
+        self.position = before.wrapping_add(bytes.unwrap_or_default());
         match (&mut self.partial, bytes) {
             (Some(partial), Some(bytes)) if bytes <= partial.left => {
                 partial.left -= bytes;
@@ -176,16 +210,17 @@ impl Stream {
                 if partial.left == 0 {
                     self.finish(moment, on);
                 }
-                true
             }
             (partial, _) => {
                 if let Some(partial) = partial {
                     partial.holed = true;
+                    let after = std::mem::replace(&mut self.position, before.wrapping_add(partial.left));
                     self.finish(moment, on);
+                    self.position = after;
                 }
-                self.lose();
+                self.forget();
                 self.framing = Framing::Seek { front: false };
-                false
+                on(Event::Missed { why, position: before });
             }
         }
     }
@@ -198,6 +233,7 @@ impl Stream {
             self.first = moment;
         }
         let take = (header_bytes - self.header_len).min(bytes.len());
+        self.position = self.position.wrapping_add(take as u64);
         self.header[self.header_len..][..take].copy_from_slice(&bytes[..take]);
         self.header_len += take;
         let rest = &bytes[take..];
@@ -219,9 +255,10 @@ impl Stream {
         let needed = needed(self.end, kind, self.statement_bytes);
         if rest.len() >= size {
             let (body, rest) = rest.split_at(size);
-            let first = self.first;
+            self.position = self.position.wrapping_add(size as u64);
+            let (first, end) = (self.first, self.position);
             let body = &body[..needed.min(size)];
-            self.message(Message { kind, bytes: total, body, whole: size <= needed, first, last: moment }, on);
+            self.message(Message { kind, bytes: total, body, whole: size <= needed, first, last: moment, end }, on);
             return Some(rest);
         }
         self.partial = Some(Partial { kind, bytes: total, left: size as u64, needed: needed.min(size), holed: false });
@@ -238,6 +275,7 @@ impl Stream {
             self.kept.extend_from_slice(&bytes[..keep]);
         }
         partial.left -= take as u64;
+        self.position = self.position.wrapping_add(take as u64);
         if partial.left == 0 {
             self.finish(moment, on);
         }
@@ -250,7 +288,7 @@ impl Stream {
         let kept = std::mem::take(&mut self.kept);
         let header_bytes = if kind == STARTUP { HEADER_BYTES - 1 } else { HEADER_BYTES } as u64;
         let whole = bytes - header_bytes == kept.len() as u64;
-        self.message(Message { kind, bytes, body: &kept, whole, first: self.first, last }, on);
+        self.message(Message { kind, bytes, body: &kept, whole, first: self.first, last, end: self.position }, on);
         self.kept = kept;
         self.kept.clear();
         self.kept.shrink_to(SEEK_BYTES);
@@ -284,6 +322,7 @@ impl Stream {
             let room = SEEK_BYTES - self.kept.len().min(SEEK_BYTES);
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.kept.extend_from_slice(now);
+            self.position = self.position.wrapping_add(now.len() as u64);
             self.settle(!later.is_empty(), moment, on);
             return later;
         }
@@ -292,6 +331,7 @@ impl Stream {
         let excess = (self.kept.len() + latest.len()).saturating_sub(SEEK_BYTES);
         self.kept.drain(..excess);
         self.kept.extend_from_slice(latest);
+        self.position = self.position.wrapping_add(bytes.len() as u64);
         self.first = moment;
         self.settle(false, moment, on);
         &[]
@@ -313,15 +353,17 @@ impl Stream {
         }
         if let Some(from) = from {
             let kept = std::mem::take(&mut self.kept);
+            self.position = self.position.wrapping_sub((kept.len() - from) as u64);
             self.regain(&kept[from..], moment, on);
         }
     }
 
     fn regain(&mut self, bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
         let first = self.first;
+        let front = self.framing == (Framing::Seek { front: true });
         self.framing = Framing::Typed;
         self.forget();
-        on(Event::Regained { rest: bytes });
+        on(Event::Regained { rest: bytes, position: self.position, front });
         self.data(bytes, moment, on);
         if self.partial.is_some() || self.header_len > 0 {
             self.first = first;

@@ -1,4 +1,8 @@
 //! Message streams as PostgreSQL and its clients write them, and what they must come to.
+mod cuts;
+mod extended;
+mod holes;
+mod random;
 mod simple;
 mod startup;
 mod streams;

@@ -188,6 +188,14 @@ impl Player {
         self.offsets[direction.index()] += bytes.len() as u64;
     }
 
+    /// The same segment once more.
+    pub fn again(&mut self, turn: &Turn) {
+        let (from_client, bytes) = turn.parts();
+        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
+        self.offsets[direction.index()] -= bytes.len() as u64;
+        self.part(from_client, bytes, bytes.len(), 0);
+    }
+
     /// Now.
     pub fn time_ns(&self) -> u64 {
         self.time_ns

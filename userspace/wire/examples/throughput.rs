@@ -1,0 +1,148 @@
+//! What a statement costs the decoder: nanoseconds per statement of pgbench-like streams, one thread.
+//!
+//! `cargo run --release -p hitscope-wire --example throughput [--json]`
+use std::sync::Arc;
+
+use hitscope_wire::{Connection, Direction, Mark, Outcome, Segment, Settings};
+
+const STATEMENTS: usize = 400_000;
+const CONNECTIONS: usize = 8;
+const ROUNDS: usize = 5;
+
+fn message(kind: u8, body: &[&[u8]]) -> Vec<u8> {
+    let body = body.concat();
+    [&[kind][..], &(body.len() as u32 + 4).to_be_bytes(), &body].concat()
+}
+
+/// A request and its answer.
+struct Exchange {
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+fn row_answer(start: &[Vec<u8>]) -> Vec<u8> {
+    let columns = message(b'T', &[&[0, 1], b"abalance\0", &[0; 18]]);
+    let row = message(b'D', &[&[0, 1, 0, 0, 0, 5], b"12345"]);
+    let complete = message(b'C', &[b"SELECT 1\0"]);
+    [start.concat(), columns, row, complete, message(b'Z', &[b"I"])].concat()
+}
+
+fn simple_select(n: usize) -> Exchange {
+    let sql = format!("SELECT abalance FROM pgbench_accounts WHERE aid = {};\0", n * 7919 % 100_000);
+    Exchange { request: message(b'Q', &[sql.as_bytes()]), answer: row_answer(&[]) }
+}
+
+fn simple_update(n: usize) -> Exchange {
+    let (delta, account) = (n as i64 % 10_000 - 5000, n * 7919 % 100_000);
+    let sql = format!("UPDATE pgbench_accounts SET abalance = abalance + {delta} WHERE aid = {account};\0");
+    let answer = [message(b'C', &[b"UPDATE 1\0"]), message(b'Z', &[b"T"])].concat();
+    Exchange { request: message(b'Q', &[sql.as_bytes()]), answer }
+}
+
+fn bind_and_execute(statement: &str, n: usize) -> Vec<u8> {
+    let value = (n * 7919 % 100_000).to_string();
+    let length = (value.len() as u32).to_be_bytes();
+    [
+        message(b'B', &[b"\0", statement.as_bytes(), &[0, 0, 0, 0, 1], &length, value.as_bytes(), &[0, 1, 0, 0]]),
+        message(b'D', &[b"P\0"]),
+        message(b'E', &[b"\0", &[0; 4]]),
+        message(b'S', &[]),
+    ]
+    .concat()
+}
+
+fn prepared(n: usize) -> Exchange {
+    Exchange { request: bind_and_execute("P0_1", n), answer: row_answer(&[message(b'2', &[])]) }
+}
+
+fn extended(n: usize) -> Exchange {
+    let parse = message(b'P', &[b"\0SELECT abalance FROM pgbench_accounts WHERE aid = $1;\0", &[0, 0]]);
+    let request = [parse, bind_and_execute("", n)].concat();
+    Exchange { request, answer: row_answer(&[message(b'1', &[]), message(b'2', &[])]) }
+}
+
+/// The median of some rounds, ns per statement.
+fn measure(exchanges: &[Exchange], first: Option<&Exchange>) -> f64 {
+    let settings = Arc::new(Settings::default());
+    let mut connections: Vec<_> = (0..CONNECTIONS).map(|_| Stream::new(&settings)).collect();
+    let mut hits = 0;
+    for connection in &mut connections {
+        first.into_iter().chain(&exchanges[..1]).for_each(|exchange| connection.play(exchange, &mut hits));
+    }
+    let mut rounds: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            hits = 0;
+            let start = cpu_ns();
+            for n in 0..STATEMENTS {
+                connections[n % CONNECTIONS].play(&exchanges[n % exchanges.len()], &mut hits);
+            }
+            let time = cpu_ns() - start;
+            assert_eq!(hits, STATEMENTS);
+            time as f64 / STATEMENTS as f64
+        })
+        .collect();
+    rounds.sort_by(f64::total_cmp);
+    rounds[ROUNDS / 2]
+}
+
+/// The thread's time on a CPU, ns: other load on the host does not count.
+fn cpu_ns() -> u64 {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux with scheduler statistics");
+    schedstat.split(' ').next().and_then(|field| field.parse().ok()).expect("a number")
+}
+
+struct Stream {
+    connection: Connection,
+    offsets: [u64; 2],
+    time_ns: u64,
+}
+
+impl Stream {
+    fn new(settings: &Arc<Settings>) -> Self {
+        Self { connection: Connection::new(settings.clone()), offsets: [0; 2], time_ns: 0 }
+    }
+
+    fn play(&mut self, exchange: &Exchange, hits: &mut usize) {
+        for (direction, bytes) in [(Direction::Received, &exchange.request), (Direction::Sent, &exchange.answer)] {
+            self.time_ns += 1000;
+            let offset = &mut self.offsets[direction.index()];
+            let segment = Segment {
+                direction,
+                enter_ns: self.time_ns,
+                mark: Mark { time_ns: self.time_ns + 500, ..Mark::default() },
+                offset: *offset,
+                length: bytes.len() as u64,
+                head: bytes,
+                tail: &[],
+            };
+            *offset += bytes.len() as u64;
+            self.connection.feed(&segment, &mut |outcome| match outcome {
+                Outcome::Hit(hit) => *hits += usize::from(std::hint::black_box(hit).rows.is_some()),
+                other => panic!("{other:?}"),
+            });
+        }
+    }
+}
+
+fn main() {
+    let many = |make: fn(usize) -> Exchange| (0..4096).map(make).collect::<Vec<_>>();
+    let parse = message(b'P', &[b"P0_1\0SELECT abalance FROM pgbench_accounts WHERE aid = $1;\0", &[0, 0]]);
+    let parse = Exchange {
+        request: [parse, message(b'S', &[])].concat(),
+        answer: [message(b'1', &[]), message(b'Z', &[b"I"])].concat(),
+    };
+    let figures = [
+        ("simple_select", measure(&many(simple_select), None)),
+        ("simple_update", measure(&many(simple_update), None)),
+        ("extended", measure(&many(extended), None)),
+        ("prepared", measure(&many(prepared), Some(&parse))),
+    ];
+    if std::env::args().any(|argument| argument == "--json") {
+        let fields: Vec<_> = figures.iter().map(|(name, ns)| format!("\"{name}_ns\": {ns:.1}")).collect();
+        println!("{{{}}}", fields.join(", "));
+    } else {
+        for (name, ns) in figures {
+            println!("{name:14} {ns:6.0} ns per statement");
+        }
+    }
+}

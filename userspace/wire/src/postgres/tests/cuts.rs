@@ -1,0 +1,92 @@
+//! However the bytes of a stream come in pieces, the hits are the same.
+
+use super::streams::*;
+use crate::{Exchange, Mark, Outcome, Settings};
+
+/// One of everything.
+pub fn session() -> Vec<Turn> {
+    let run = |name| [bind("", name, b"five"), execute("", 0)].concat();
+    let ran = [bind_complete(), complete("UPDATE 1")].concat();
+    [
+        login(),
+        vec![
+            Client(query("select 1; update t set a = 'x' where b in (1, 2); select 3")),
+            Server([select(2), complete("UPDATE 4"), error("22012", "division by zero"), ready(b'E')].concat()),
+            Client([parse("S_1", "update t set a = $1"), describe(b'S', "S_1"), sync()].concat()),
+            Server([parse_complete(), message(b't', &[0, 1, 0, 0, 0, 23]), message(b'n', b""), ready(b'I')].concat()),
+            Client([run("S_1"), run("S_1"), run("S_2"), sync()].concat()),
+            Server([ran.clone(), ran.clone(), ran.clone(), ready(b'I')].concat()),
+            Client([run("S_1"), run("S_1"), run("S_2"), sync(), run("S_1"), sync()].concat()),
+            Server([ran.clone(), error("23505", "duplicate"), ready(b'I'), ran.clone(), ready(b'I')].concat()),
+            Client(query("copy t from stdin")),
+            Server(message(b'G', &[0, 0, 1, 0, 0])),
+            Client([message(b'd', b"Q\0\0\0\x05\0"), message(b'd', b"two\n"), message(b'c', b"")].concat()),
+            Server([complete("COPY 2"), message(b'S', &texts(&["TimeZone", "UTC"])), ready(b'I')].concat()),
+            Client([parse("", "insert into t values ($1)"), run(""), sync()].concat()),
+            Server([parse_complete(), ran, error("23503", "deferred"), ready(b'I')].concat()),
+            Client(message(b'X', b"")),
+        ],
+    ]
+    .concat()
+}
+
+fn without_times(player: &Player) -> Vec<Outcome> {
+    let outcomes = player.outcomes.iter().cloned().map(|outcome| match outcome {
+        Outcome::Hit(hit) => Outcome::Hit(Exchange { start: Mark::default(), end: Mark::default(), ..hit }),
+        outcome => outcome,
+    });
+    outcomes.collect()
+}
+
+#[test]
+fn cut_at_every_byte() {
+    let turns = session();
+    for client in [false, true] {
+        // From the start-up on, and met after it.
+        for skipped in [0, 4] {
+            let turns = &turns[skipped..];
+            let mut player = Player::new(Settings::default(), client);
+            player.whole(turns);
+            let expected = without_times(&player);
+            assert_eq!(expected.len(), 11, "{:#?}", player.said());
+            for cut_turn in 0..turns.len() {
+                let (from_client, bytes) = turns[cut_turn].parts();
+                for cut in 1..bytes.len() {
+                    let mut player = Player::new(Settings::default(), client);
+                    player.whole(&turns[..cut_turn]);
+                    player.part(from_client, &bytes[..cut], cut, 0);
+                    player.part(from_client, &bytes[cut..], bytes.len(), 0);
+                    player.whole(&turns[cut_turn + 1..]);
+                    assert_eq!(without_times(&player), expected, "turn {cut_turn} cut at {cut}");
+                }
+            }
+            for size in [1, 2, 3, 5, 7] {
+                let mut player = Player::new(Settings::default(), client);
+                for turn in turns {
+                    let (from_client, bytes) = turn.parts();
+                    for part in bytes.chunks(size) {
+                        player.part(from_client, part, size, 0);
+                    }
+                }
+                assert_eq!(without_times(&player), expected, "parts of {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn captured_as_head_and_tail_of_any_size() {
+    // Without a hole it is the same where the head ends and the tail begins.
+    let turns = session();
+    let mut player = Player::new(Settings::default(), false);
+    player.whole(&turns);
+    let expected = without_times(&player);
+    for head in 0..200 {
+        let mut player = Player::new(Settings::default(), false);
+        for turn in &turns {
+            let (from_client, bytes) = turn.parts();
+            player.part(from_client, bytes, head, bytes.len());
+        }
+        assert_eq!(without_times(&player), expected, "{head}");
+    }
+}
