@@ -142,7 +142,7 @@ macro_rules! tables {
 
 tables! {
     /// One row per hit kept: all that failed or were slow, and a sample of the fast ones with their `weight`.
-    Hit = "hits" v 1 time "end_time" sort ["service", "operation_id", "end_time"] {
+    Hit = "hits" v 1 time "end_time" sort ["service", "operation_id", "pid", "end_time"] {
         /// When the answer was complete.
         end_time: Timestamp;
         /// From the request to the answer, as the process saw it.
@@ -260,7 +260,7 @@ tables! {
     }
 
     /// What each process used in an interval of 5 s, and one row at its end.
-    Process = "processes" v 1 time "time" sort ["service", "pid", "start_time", "time"] {
+    Process = "processes" v 1 time "time" sort ["pid", "start_time", "time"] {
         /// End of the interval.
         time: Timestamp;
         /// Length of the interval, or of the process's life in it.

@@ -101,6 +101,14 @@ pub(crate) fn temporary(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.tmp"))
 }
 
+/// Removes a file that a crash kept from being renamed, or merged.
+pub(crate) fn remove_temporary(name: &str, path: &Path) -> Result<(), Error> {
+    if name.starts_with('.') && name.ends_with(".tmp") {
+        fs::remove_file(path).map_err(Error::io("remove", path))?;
+    }
+    Ok(())
+}
+
 fn cube_name(cube_start_ns: u64) -> String {
     DateTime::from_timestamp_nanos(cube_start_ns.cast_signed()).format(CUBE_FORMAT).to_string()
 }
