@@ -1,0 +1,131 @@
+//! Calls per statement, as PostgreSQL counts them and as hitscope does.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::{daemon::Daemon, postgres::Postgres};
+
+/// How often each statement went well.
+pub type Calls = BTreeMap<String, u64>;
+
+/// A number that JSON holds as such, or as text because it is large.
+pub fn number(value: &Value) -> u64 {
+    let parsed = value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    parsed.unwrap_or_else(|| panic!("no unsigned number: {value}"))
+}
+
+/// What statements of both sides are told apart by: without blanks, and with `?` for what is a literal to either side.
+/// PostgreSQL puts `$1` where hitscope has `?`, but leaves alone, for instance, the numbers of `ORDER BY 1`.
+pub fn normalise(statement: &str) -> String {
+    let mut text = String::new();
+    let mut rest = statement.trim_end_matches(|c: char| c == ';' || c.is_whitespace());
+    while let Some(first) = rest.chars().next() {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        let length = match first {
+            '$' => 1 + rest[1..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - 1),
+            '\'' => rest[1..].find('\'').map_or(rest.len(), |end| end + 2),
+            _ if word(first) => rest.find(|c| !word(c)).unwrap_or(rest.len()),
+            _ => first.len_utf8(),
+        };
+        let (token, after) = rest.split_at(length);
+        let token = token.to_lowercase();
+        let literal = first.is_ascii_digit() || matches!(first, '$' | '\'') || matches!(&*token, "true" | "false");
+        match literal {
+            true => text.push('?'),
+            false => text.push_str(token.trim()),
+        }
+        rest = after;
+    }
+    text
+}
+
+/// Statements that ask PostgreSQL for its count are not counted.
+const OURS: &str = "pg_stat_statements";
+
+fn add(calls: &mut Calls, statement: &str, count: u64) {
+    if count > 0 && !statement.contains(OURS) {
+        *calls.entry(normalise(statement)).or_default() += count;
+    }
+}
+
+impl Postgres {
+    /// Has PostgreSQL count from zero.
+    pub fn reset_calls(&self) {
+        self.psql("select pg_stat_statements_reset()");
+    }
+}
+
+/// Since [`Postgres::reset_calls`].
+pub fn calls_by_postgres(postgres: &Postgres) -> Calls {
+    let mut calls = Calls::new();
+    for row in postgres.rows("select query, calls from pg_stat_statements") {
+        add(&mut calls, row["query"].as_str().expect("a text"), number(&row["calls"]));
+    }
+    calls
+}
+
+/// Hits that went well, from the kept ones and their weights, on one side of the connections.
+pub fn calls_by_hits(daemon: &Daemon, side: &str) -> Calls {
+    by(daemon, &format!("SELECT operation, sum(weight) AS calls FROM hits WHERE side = '{side}' AND status = 'ok'"))
+}
+
+/// Hits that went well, from the windows.
+pub fn calls_by_operations(daemon: &Daemon, side: &str) -> Calls {
+    by(daemon, &format!("SELECT operation, sum(calls) - sum(errors) AS calls FROM operations WHERE side = '{side}'"))
+}
+
+fn by(daemon: &Daemon, sql: &str) -> Calls {
+    let mut calls = Calls::new();
+    for row in daemon.query(&format!("{sql} AND protocol = 'postgres' GROUP BY operation")) {
+        add(&mut calls, row["operation"].as_str().expect("a text"), number(&row["calls"]));
+    }
+    calls
+}
+
+/// All three tables must count as many hits, in all and failed ones. Returns both sums, of one side.
+pub fn assert_tables_agree(daemon: &Daemon, side: &str) -> (u64, u64) {
+    let sums = |table: &str, hits: &str, errors: &str| {
+        let rows = daemon.query(&format!(
+            "SELECT coalesce(sum({hits}), 0) AS hits, coalesce(sum({errors}), 0) AS errors FROM {table} WHERE side = '{side}'"
+        ));
+        (number(&rows[0]["hits"]), number(&rows[0]["errors"]))
+    };
+    let hits = sums("hits", "weight", "CASE WHEN status = 'ok' THEN 0 ELSE weight END");
+    let operations = sums("operations", "calls", "errors");
+    let hitmap = sums("hitmap", "hits", "errors");
+    assert!(
+        hits == operations && hits == hitmap,
+        "{side}: hits {hits:?}, operations {operations:?}, hitmap {hitmap:?}"
+    );
+    hits
+}
+
+/// Both sides' hits, in every table, are what PostgreSQL counted; prints what was dropped, where something was.
+pub fn assert_calls(daemon: &mut Daemon, expected: &Calls, sides: &[&str]) {
+    daemon.settle();
+    for side in sides {
+        for (table, calls) in [("hits", calls_by_hits(daemon, side)), ("operations", calls_by_operations(daemon, side))]
+        {
+            assert_eq!(&calls, expected, "{side}, {table}; lost: {}", lost(daemon));
+        }
+        assert_tables_agree(daemon, side);
+    }
+    println!("{} statements, {} operations: equal", expected.values().sum::<u64>(), expected.len());
+}
+
+/// What hitscope dropped since its start.
+pub fn lost(daemon: &Daemon) -> Value {
+    daemon.status().map_or(Value::Null, |status| status["lost"].clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_texts_become_one() {
+        assert_eq!(normalise("SELECT a1 FROM b\n WHERE c = $12 AND d = 'x'; "), "selecta1frombwherec=?andd=?");
+        assert_eq!(normalise("select ?, true order by 1"), normalise("SELECT $1,$2 order by ?"));
+    }
+}

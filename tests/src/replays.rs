@@ -1,0 +1,1 @@
+//! Recorded sessions, gone through again.
