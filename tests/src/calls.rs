@@ -16,10 +16,12 @@ pub fn number(value: &Value) -> u64 {
 }
 
 /// What statements of both sides are told apart by: without blanks, and with `?` for what is a literal to either side.
-/// PostgreSQL puts `$1` where hitscope has `?`, but leaves alone, for instance, the numbers of `ORDER BY 1`.
+/// PostgreSQL puts `$1` where hitscope has `?`, but leaves alone, for instance, the numbers of `ORDER BY 1`; and it counts
+/// `SELECT 1 AS a` and `SELECT 1 AS b` as one.
 pub fn normalise(statement: &str) -> String {
     let mut text = String::new();
     let mut rest = statement.trim_end_matches(|c: char| c == ';' || c.is_whitespace());
+    let mut alias = None;
     while let Some(first) = rest.chars().next() {
         let word = |c: char| c.is_alphanumeric() || c == '_';
         let length = match first {
@@ -31,12 +33,17 @@ pub fn normalise(statement: &str) -> String {
         let (token, after) = rest.split_at(length);
         let token = token.to_lowercase();
         let literal = first.is_ascii_digit() || matches!(first, '$' | '\'') || matches!(&*token, "true" | "false");
+        let before = text.len();
         match literal {
             true => text.push('?'),
             false => text.push_str(token.trim()),
         }
+        if token == "as" && !after.trim().contains(|c| !word(c)) {
+            alias = Some(before);
+        }
         rest = after;
     }
+    text.truncate(alias.unwrap_or(text.len()));
     text
 }
 
@@ -126,6 +133,7 @@ mod tests {
     #[test]
     fn both_sides_texts_become_one() {
         assert_eq!(normalise("SELECT a1 FROM b\n WHERE c = $12 AND d = 'x'; "), "selecta1frombwherec=?andd=?");
+        assert_eq!(normalise("select a as b, c AS d "), "selectaasb,c");
         assert_eq!(normalise("select ?, true order by 1"), normalise("SELECT $1,$2 order by ?"));
     }
 }

@@ -34,7 +34,11 @@ fn pgbench(mode: &str, via: Via) {
     let mut daemon = Daemon::start();
     postgres.reset_calls();
     succeed(&mut postgres.pgbench(via, &["-M", mode, "-c", "4", "-j", "2", "-t", "200"]));
-    let calls = calls_by_postgres(&postgres);
+    let mut calls = calls_by_postgres(&postgres);
+    if mode == "prepared" {
+        // Of a prepared BEGIN, pg_stat_statements 15 counts only the first use.
+        calls.extend(["begin", "end"].map(|statement| (statement.to_owned(), 4 * 200)));
+    }
     assert!(calls.values().sum::<u64>() >= 4 * 200 * 7, "{calls:?}");
     assert_calls(&mut daemon, &calls, BOTH);
 }
@@ -110,7 +114,7 @@ fn pgbench_before_the_start(mode: &str, via: Via) {
     // Those that ran when hitscope started began before.
     *calls.get_mut("selectcount(*)fromgate").expect("the first statement") -= CLIENTS;
     if mode == "prepared" {
-        let names = [("selectcount(*)fromgate", "P0_0"), ("select?asafter_gate", "P0_1")];
+        let names = [("selectcount(*)fromgate", "P0_0"), ("select?", "P0_1")];
         calls = names.map(|(text, name)| (normalise(&format!("<unresolved> {name}")), calls[text])).into();
     }
     assert_calls(&mut daemon, &calls, BOTH);
@@ -174,7 +178,7 @@ fn two_hundred_clients_at_once() {
     let clients: Vec<Child> = (0..200).map(start).collect();
     assert!(clients.into_iter().all(|mut client| client.wait().expect("psql ends").success()));
     let calls = calls_by_postgres(&postgres);
-    assert_eq!(calls.get("select?asparallel"), Some(&200));
+    assert_eq!(calls.get("select?"), Some(&200));
     assert_calls(&mut daemon, &calls, BOTH);
 }
 
@@ -188,7 +192,7 @@ fn pipelines() {
         succeed(postgres.client(python(), via).args(["-c", include_str!("../clients/pipeline.py")]));
     }
     let calls = calls_by_postgres(&postgres);
-    assert_eq!(calls.get("select?::intaspiped"), Some(&200), "{calls:?}");
+    assert_eq!(calls.get("select?::int"), Some(&200), "{calls:?}");
     assert_calls(&mut daemon, &calls, BOTH);
     for side in BOTH {
         let rows = daemon.query(&format!(
@@ -217,6 +221,6 @@ fn postgres_restarted() {
         postgres.run();
     }
     let calls = calls_by_postgres(&postgres);
-    assert_eq!(calls.get("select?asrestarted"), Some(&6));
+    assert_eq!(calls.get("select?"), Some(&6));
     assert_calls(&mut daemon, &calls, BOTH);
 }

@@ -234,7 +234,7 @@ fn cursors_and_portals() {
 
     let mut calls = calls_by_postgres(&postgres);
     // PostgreSQL counts a portal once; hitscope also each time that it is resumed.
-    calls.insert("<resumed>selectgenerate_series(?,?)asportal".into(), 2);
+    calls.insert("<resumed>selectgenerate_series(?,?)".into(), 2);
     assert_calls(&mut daemon, &calls, BOTH);
     for side in BOTH {
         assert_eq!(outcomes(&daemon, side, "fetch %"), [ok(10), ok(20)], "{side}");
