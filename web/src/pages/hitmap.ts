@@ -20,6 +20,7 @@ import type { Page, Shared } from './page.ts';
 const MOST_MAPS = 12;
 /** Rows of a map, by its height in pixels. */
 const ROW_HEIGHT = { log: 6, linear: 9 };
+const MOST_ROWS = 50;
 /** Least width of a column in pixels. */
 const COLUMN_WIDTH = 5;
 
@@ -327,10 +328,8 @@ where ${condition} group by service, protocol, side order by hits desc`,
 
   #scaleOf(state: State): Scale {
     const height = this.#maps.querySelector('.map-box')?.clientHeight ?? 300;
-    const rows = Math.max(
-      12,
-      Math.round(plot({ width: 100, height }).height / (state.scale ? ROW_HEIGHT.linear : ROW_HEIGHT.log)),
-    );
+    const fit = plot({ width: 100, height }).height / (state.scale ? ROW_HEIGHT.linear : ROW_HEIGHT.log);
+    const rows = Math.round(Math.min(Math.max(fit, 12), MOST_ROWS));
     return state.scale ? linearScale(state.scale, rows) : logScale(logBounds(this.#extent), rows);
   }
 
