@@ -1,9 +1,9 @@
 //! Runs the fuzz targets of `tests/fuzz`, one after the other, each as libFuzzer binary.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
@@ -13,9 +13,9 @@ use crate::tally::Tally;
 use crate::workspace::Workspace;
 
 /// What makes a binary report to libFuzzer which code it reached; all stable rustc.
-const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
      -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks";
+     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
 /// Fuzzes for about this long in all; false when something was found.
 pub fn run_all(workspace: &Workspace, time: Duration) -> bool {
@@ -43,15 +43,17 @@ fn build(workspace: &Workspace) -> Result<Vec<(String, PathBuf)>> {
     setup::compiler()?;
     let folder = workspace.root.join("tests/fuzz");
     let target = workspace.cache.join("fuzz-target");
+    // Named, so that build scripts do without the flags.
+    let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     run(Command::new("cargo")
-        .args(["build", "--release", "--locked", "--bins"])
+        .args(["build", "--release", "--locked", "--bins", "--target", &triple])
         .current_dir(&folder)
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", FLAGS))?;
     let mut targets = Vec::new();
-    for entry in fs::read_dir(folder.join("fuzz_targets")).context("reading tests/fuzz/fuzz_targets")? {
+    for entry in fs::read_dir(folder.join("targets")).context("reading tests/fuzz/targets")? {
         if let Some(name) = entry?.file_name().to_string_lossy().strip_suffix(".rs") {
-            targets.push((name.to_owned(), target.join("release").join(name)));
+            targets.push((name.to_owned(), target.join(&triple).join("release").join(name)));
         }
     }
     if targets.is_empty() {
@@ -75,7 +77,7 @@ fn fuzz(workspace: &Workspace, name: &str, executable: &PathBuf, seconds: u64) -
     }
     command
         .arg(format!("-max_total_time={seconds}"))
-        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"])
+        .args(["-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0"])
         .arg(format!("-artifact_prefix={}/{name}-", findings.display()));
     let result = run(&mut command);
     if result.is_err() {

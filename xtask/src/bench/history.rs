@@ -1,6 +1,7 @@
 //! What history costs on disk, and how fast one process's day comes out of it.
 //!
-//! `userspace/history/examples/history_week.rs` writes the history of a made-up host by the very writer of the collector.
+//! Two examples of `userspace/history` write made-up rows by the very writer of the collector: `size` looks at the files
+//! alone, `history_week` makes a host's week for the SQL engine to ask.
 
 use std::fs;
 use std::path::Path;
@@ -13,21 +14,20 @@ use super::{Folder, query, spread};
 use crate::process::{self, say};
 use crate::workspace::Workspace;
 
-const EXAMPLE: &str = "history_week";
+const SIZE: &str = "size";
+const WEEK: &str = "history_week";
 const TURNS: usize = 7;
 
 pub fn build(workspace: &Workspace) -> Result<()> {
-    process::run(crate::build::cargo(workspace, "build").args(["--example", EXAMPLE]))
+    process::run(crate::build::cargo(workspace, "build").args(["--example", SIZE, "--example", WEEK]))
 }
 
 pub fn run(workspace: &Workspace, folder: &Folder, processes: u32, days: u32) -> Result<()> {
+    let examples = workspace.target().join("release/examples");
+    process::run(Command::new(examples.join(SIZE)).arg(folder.path()))?;
     say!("write {days} days of {processes} processes, sampled every 5 s");
     let start = Instant::now();
-    process::run(
-        Command::new(workspace.target().join("release/examples").join(EXAMPLE))
-            .arg(folder.path())
-            .args([processes.to_string(), days.to_string()]),
-    )?;
+    process::run(Command::new(examples.join(WEEK)).arg(folder.path()).args([processes.to_string(), days.to_string()]))?;
     let written = start.elapsed().as_secs_f64();
     let mut rows = Vec::new();
     for table in ["processes", "hits"] {
@@ -49,7 +49,7 @@ pub fn run(workspace: &Workspace, folder: &Folder, processes: u32, days: u32) ->
         found = query(workspace, folder.path(), day)?.as_array().map_or(0, Vec::len);
         whole.push(start.elapsed().as_secs_f64() * 1e3);
     }
-    println!("{processes} processes for {days} days, one sample per 5 s; written in {written:.0} s.\n");
+    println!("\n{processes} processes for {days} days, one sample per 5 s; written in {written:.0} s.\n");
     println!("| what | measured | to reach |");
     println!("|---|---|---|");
     for (table, count, files, bytes) in rows {

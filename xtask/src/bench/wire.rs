@@ -1,4 +1,4 @@
-//! Decoding alone: `userspace/wire/examples/wire_throughput.rs`.
+//! Decoding alone: `userspace/wire/examples/throughput.rs`.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::process;
 use crate::workspace::Workspace;
 
-const EXAMPLE: &str = "wire_throughput";
+const EXAMPLE: &str = "throughput";
 
 pub fn build(workspace: &Workspace) -> Result<()> {
     process::run(crate::build::cargo(workspace, "build").args(["--example", EXAMPLE]))
