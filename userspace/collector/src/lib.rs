@@ -1,17 +1,27 @@
 //! The privileged half: probes' user side, decoding, windows, process samples, and writing them to the history folder.
+//!
+//! Everything between the probes and the rows is [`pipeline`]; [`run`](mod@run) feeds it from the running kernel, [`replay`]
+//! from a [`record`]ing.
 
 pub mod clocks;
 pub mod event;
 pub mod facts;
 pub mod hosts;
 pub mod kernel;
+pub mod pipeline;
 pub mod probes;
 pub mod processes;
+pub mod record;
+pub mod replay;
+pub mod rows;
+pub mod run;
 pub mod sampler;
 pub mod services;
 pub mod settings;
+pub mod status;
 pub mod syscalls;
 #[cfg(test)]
 mod testing;
+pub mod windows;
 
 pub use settings::Settings;

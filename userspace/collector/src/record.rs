@@ -19,8 +19,8 @@ use bytemuck::Pod;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hitscope_schemas::{
-    sched::{ProcessKey, ProcessTimes},
     event::lost,
+    sched::{ProcessKey, ProcessTimes},
     sockets::SegmentEvent,
     syscalls::{SyscallKey, SyscallStats},
 };
@@ -302,10 +302,12 @@ impl Player {
     pub fn warning(&self) -> Option<String> {
         let path = self.path.display();
         match self.damaged {
-            Some(position) => Some(format!(
-                "{path} is cut short or damaged at byte {position}; everything before was used"
-            )),
-            None => (!self.ended).then(|| format!("{path} ends without a last frame: its recording did not end in order")),
+            Some(position) => {
+                Some(format!("{path} is cut short or damaged at byte {position}; everything before was used"))
+            }
+            None => {
+                (!self.ended).then(|| format!("{path} ends without a last frame: its recording did not end in order"))
+            }
         }
     }
 
@@ -371,7 +373,11 @@ impl Player {
         if let Some(ahead) = self.ahead.take() {
             return Ok(Some(ahead));
         }
-        if self.file.fill_buf().map(<[u8]>::is_empty).map_err(|cause| Error::Io { action: "read", path: self.path.clone(), cause })? {
+        if self.file.fill_buf().map(<[u8]>::is_empty).map_err(|cause| Error::Io {
+            action: "read",
+            path: self.path.clone(),
+            cause,
+        })? {
             return Ok(None);
         }
         let mut start = [0; 8];

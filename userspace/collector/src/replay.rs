@@ -8,7 +8,6 @@ use crate::{
     pipeline::{Input, Pipeline},
     record::{self, Player},
     rows::Rows,
-    run::append,
     settings::Settings,
 };
 
@@ -78,7 +77,7 @@ pub fn rows<E: From<record::Error>>(
 pub fn replay(settings: &Settings, path: &Path, mut writer: Writer) -> Result<Replayed, Error> {
     let mut player = Player::open(path)?;
     let replayed = rows(settings, &mut player, |rows, now_ns| {
-        append(&mut writer, rows, u64::try_from(now_ns).unwrap_or(0))?;
+        rows.write(&mut writer, u64::try_from(now_ns).unwrap_or(0))?;
         Ok::<(), Error>(())
     })?;
     writer.finish()?;

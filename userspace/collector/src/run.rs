@@ -10,9 +10,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use hitscope_history::{Flushed, Writer, folder::Access, status};
-use hitscope_schemas::tables::{self, Row, Table};
+use hitscope_history::{Writer, folder::Access, status};
 
+pub use crate::rows::tables;
 use crate::{
     event::Event,
     facts::{Facts, ProcessFacts},
@@ -20,7 +20,6 @@ use crate::{
     pipeline::{Input, Pipeline, SocketCommand},
     probes::{ProbeState, Probes},
     record::Recorder,
-    rows::Rows,
     sampler::{LiveFacts, SamplerThread},
     settings::{Settings, window_start},
     status::Reporter,
@@ -211,7 +210,7 @@ impl Collector {
         let rows = pipeline.take_rows();
         let now_ns = u64::try_from(pipeline.wall_ns()).unwrap_or(0);
         let Some(output) = &mut self.output else { return };
-        match append(&mut output.writer, rows, now_ns) {
+        match rows.write(&mut output.writer, now_ns) {
             Ok(flushed) => {
                 for (table, count) in &flushed.lost {
                     pipeline.lost(&format!("history_{table}"), *count);
@@ -257,30 +256,4 @@ fn describe(state: &ProbeState) -> String {
         Some(reason) => format!("{}: {how}: {reason}", state.name),
         None => format!("{}: {how}", state.name),
     }
-}
-
-/// Hands rows to the history and has it write.
-pub(crate) fn append(writer: &mut Writer, rows: Rows, now_ns: u64) -> Result<Flushed, hitscope_history::Error> {
-    let Rows { hits, hitmap, operations, processes, syscalls, hosts, events } = rows;
-    writer.append(hits);
-    writer.append(hitmap);
-    writer.append(operations);
-    writer.append(processes);
-    writer.append(syscalls);
-    writer.append(hosts);
-    writer.append(events);
-    writer.flush(now_ns)
-}
-
-/// The tables that the collector writes.
-pub fn tables() -> Vec<Table> {
-    vec![
-        tables::Hit::table(),
-        tables::Hitmap::table(),
-        tables::Operation::table(),
-        tables::Process::table(),
-        tables::Syscall::table(),
-        tables::Host::table(),
-        tables::Event::table(),
-    ]
 }

@@ -247,7 +247,7 @@ impl Sampler {
         let cpu_ticks = stat.user_ticks + stat.system_ticks;
         let before = self.known.get_mut(&pid).filter(|known| known.start_ticks == stat.start_ticks);
         let new = before.as_ref().is_none_or(|known| known.command != stat.command);
-        let turn = (self.round + u64::from(pid)) % ROTATION == 0;
+        let turn = (self.round + u64::from(pid)).is_multiple_of(ROTATION);
         let moved =
             before.as_ref().is_some_and(|known| known.cpu_ticks != cpu_ticks || known.rss_bytes != stat.rss_bytes);
         let mut pss_bytes = before.as_ref().and_then(|known| known.pss_bytes);

@@ -39,7 +39,7 @@ impl Default for Settings {
             max_operations: 4096,
             max_connections: 16384,
             connection_bytes: 256 * 1024,
-            events_per_second: 20,
+            events_per_second: 100,
         }
     }
 }

@@ -10,9 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use hitscope_schemas::{
     sched::{ExecEvent, ExitEvent},
-    sockets::{
-        CloseEvent, SENT, SegmentEvent, SocketEvent, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN,
-    },
+    sockets::{CloseEvent, SENT, SegmentEvent, SocketEvent, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN},
     syscalls::{SyscallKey, SyscallStats},
     tables,
 };
@@ -27,7 +25,7 @@ use crate::{
     event::Event,
     facts::{Facts, HostSample, ProcessSample},
     hosts,
-    processes::{Processes, exit_code},
+    processes::{Info, Processes, exit_code},
     rows::Rows,
     settings::{Settings, window_start},
     syscalls,
@@ -74,6 +72,8 @@ pub struct Pipeline {
     connections: Connections,
     processes: Processes,
     windows: Windows,
+    /// Hits of processes that nothing is known of yet.
+    held: Vec<Held>,
     syscall_names: syscalls::Names,
     host: Option<HostSample>,
     losses: Losses,
@@ -112,6 +112,7 @@ impl Pipeline {
             window: 0,
             connections: Connections::default(),
             processes: Processes::default(),
+            held: Vec::new(),
             syscall_names: syscalls::Names::new(architecture),
             host: None,
             losses: Losses::default(),
@@ -223,6 +224,10 @@ impl Pipeline {
 
     fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
+        for held in std::mem::take(&mut self.held) {
+            let service = self.processes.service(held.origin.pid);
+            self.release(held, &service);
+        }
         self.windows.flush(&mut self.rows);
         self.processes.tick(self.now_ns, &self.clocks, &mut self.rows.processes);
         self.connections.expire(self.now_ns);
@@ -254,6 +259,9 @@ impl Pipeline {
             self.remove(socket, ended_ns);
         }
         let info = self.processes.exit(event, &self.clocks, facts);
+        for held in self.held.extract_if(.., |held| held.origin.pid == info.pid).collect::<Vec<_>>() {
+            self.release(held, &info.service);
+        }
         if self.may_write_event() {
             let lived_ms = self.clocks.boottime(ended_ns).saturating_sub(event.start_ns) / 1_000_000;
             let detail = format!("{}: exit code {} after {lived_ms} ms", info.command, exit_code(event.exit_status));
@@ -340,9 +348,10 @@ impl Pipeline {
         };
         let mut sink = Sink {
             windows: &mut self.windows,
+            held: &mut self.held,
             losses: &mut self.losses,
             clocks: &self.clocks,
-            service: &connection.info.service,
+            info: &connection.info,
             origin: &connection.origin,
             group: &mut connection.group,
             encrypted: connection.decoder.facts().encrypted,
@@ -379,15 +388,23 @@ impl Pipeline {
         let Some(mut connection) = self.connections.remove(socket) else { return };
         let mut sink = Sink {
             windows: &mut self.windows,
+            held: &mut self.held,
             losses: &mut self.losses,
             clocks: &self.clocks,
-            service: &connection.info.service,
+            info: &connection.info,
             origin: &connection.origin,
             group: &mut connection.group,
             encrypted: connection.decoder.facts().encrypted,
             found_encrypted: None,
         };
         connection.decoder.close(time_ns, &mut |outcome| sink.take(outcome));
+    }
+
+    /// Counts a hit that was held back.
+    fn release(&mut self, held: Held, service: &Arc<str>) {
+        let Held { origin, encrypted, measures, exchange } = held;
+        let group = self.windows.group(service, exchange.protocol.as_str(), exchange.side.as_str());
+        self.windows.add(&group, &origin, encrypted, measures, exchange);
     }
 
     /// As [`Self::close`], where the kernel does not know that the socket is gone.
@@ -400,9 +417,10 @@ impl Pipeline {
 /// Takes what a decoder finds on one connection.
 struct Sink<'a> {
     windows: &'a mut Windows,
+    held: &'a mut Vec<Held>,
     losses: &'a mut Losses,
     clocks: &'a Clocks,
-    service: &'a Arc<str>,
+    info: &'a Info,
     origin: &'a Origin,
     group: &'a mut Option<Grouped>,
     encrypted: bool,
@@ -419,25 +437,42 @@ impl Sink<'_> {
     }
 
     fn hit(&mut self, exchange: Exchange) {
+        let measures = measures(&exchange, self.clocks);
+        if !self.info.is_known() {
+            self.held.push(Held { origin: self.origin.clone(), encrypted: self.encrypted, measures, exchange });
+            return;
+        }
         let (protocol, side) = (exchange.protocol.as_str(), exchange.side.as_str());
         let grouped = match self.group.take() {
             Some(grouped) if grouped.protocol == protocol && grouped.side == side => grouped,
-            _ => Grouped { protocol, side, id: self.windows.group(self.service, protocol, side) },
+            _ => Grouped { protocol, side, id: self.windows.group(&self.info.service, protocol, side) },
         };
         let grouped = self.group.insert(grouped);
-        let (start, end) = (&exchange.start, &exchange.end);
-        let duration_ns = end.time_ns.saturating_sub(start.time_ns);
-        // A thread that came so far has used CPU, if only a little: without the scheduler's probe both are zero.
-        let same_thread = start.thread_id == end.thread_id && end.cpu_ns > 0 && end.cpu_ns >= start.cpu_ns;
-        // The marks are taken as the calls return, so the last call's own time may reach beyond the hit's end.
-        let spent = |start: u64, end: u64| same_thread.then(|| end.saturating_sub(start).min(duration_ns));
-        let measures = Measures {
-            end_ns: self.clocks.wall(end.time_ns),
-            duration_ns,
-            cpu_ns: spent(start.cpu_ns, end.cpu_ns),
-            runqueue_ns: spent(start.runqueue_ns, end.runqueue_ns),
-        };
         self.windows.add(&grouped.id, self.origin, self.encrypted, measures, exchange);
+    }
+}
+
+/// A hit of a process that was gone before anything could be learnt about it: one that forked, answered and ended within
+/// a batch of records. The record of its end, which follows, says who it was.
+struct Held {
+    origin: Origin,
+    encrypted: bool,
+    measures: Measures,
+    exchange: Exchange,
+}
+
+fn measures(exchange: &Exchange, clocks: &Clocks) -> Measures {
+    let (start, end) = (&exchange.start, &exchange.end);
+    let duration_ns = end.time_ns.saturating_sub(start.time_ns);
+    // A thread that came so far has used CPU, if only a little: without the scheduler's probe both are zero.
+    let same_thread = start.thread_id == end.thread_id && end.cpu_ns > 0 && end.cpu_ns >= start.cpu_ns;
+    // The marks are taken as the calls return, so the last call's own time may reach beyond the hit's end.
+    let spent = |start: u64, end: u64| same_thread.then(|| end.saturating_sub(start).min(duration_ns));
+    Measures {
+        end_ns: clocks.wall(end.time_ns),
+        duration_ns,
+        cpu_ns: spent(start.cpu_ns, end.cpu_ns),
+        runqueue_ns: spent(start.runqueue_ns, end.runqueue_ns),
     }
 }
 

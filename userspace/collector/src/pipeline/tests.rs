@@ -1,0 +1,241 @@
+use hitscope_schemas::sockets::RECEIVED;
+
+use super::*;
+use crate::testing::{EPOCH, FakeFacts, MS, SECOND, clock, exec, exit, segment, socket};
+
+const SERVER: u32 = 42;
+const SOCKET: u64 = 900;
+
+/// A pipeline, what it is fed, and where the streams of one socket stand.
+struct Bench {
+    pipeline: Pipeline,
+    facts: FakeFacts,
+    offsets: [u64; 2],
+    /// The process that uses it.
+    pid: u32,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let mut bench = Self {
+            pipeline: Pipeline::new(&settings, "x86_64"),
+            facts: FakeFacts::default(),
+            offsets: [0; 2],
+            pid: SERVER,
+        };
+        bench.facts.add(SERVER, 100, "postgres", "0::/system.slice/postgresql.service\n");
+        bench.event(Event::Clock(clock(5 * SECOND)));
+        bench
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.pipeline.handle(Input::Event(event), &mut self.facts);
+    }
+
+    /// Bytes that the server moved.
+    fn moved(&mut self, time_ns: u64, direction: u32, bytes: &[u8]) {
+        let offset = &mut self.offsets[direction as usize];
+        let event = segment(time_ns, self.pid, SOCKET, direction, *offset, bytes.len());
+        *offset += bytes.len() as u64;
+        self.event(Event::Segment(&event, bytes, b""));
+    }
+
+    /// A connection up to its first ready-for-query.
+    fn connect(&mut self) {
+        self.event(Event::Socket(&socket(5 * SECOND, SERVER, SOCKET, 4711)));
+        let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
+        startup.extend(b"user\0app\0database\0shop\0\0");
+        startup[3] = startup.len() as u8;
+        self.moved(5 * SECOND + MS, RECEIVED, &startup);
+        self.moved(5 * SECOND + 2 * MS, SENT, &[message(b'R', &[0; 4]), message(b'Z', b"I")].concat());
+    }
+
+    /// A query that was answered within `duration_ns`.
+    fn query(&mut self, time_ns: u64, duration_ns: u64, text: &str) {
+        self.moved(time_ns, RECEIVED, &message(b'Q', &[text.as_bytes(), b"\0"].concat()));
+        let answer = [message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
+        self.moved(time_ns + duration_ns, SENT, &answer);
+    }
+
+    fn tick(&mut self, now_ns: u64) -> Rows {
+        self.pipeline.handle(Input::Tick(now_ns), &mut self.facts);
+        self.pipeline.take_rows()
+    }
+
+    fn commands(&mut self) -> Vec<SocketCommand> {
+        self.pipeline.commands().collect()
+    }
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let length = (body.len() as u32 + 4).to_be_bytes();
+    [&[kind], &length[..], body].concat()
+}
+
+#[test]
+fn bytes_become_hits_of_their_process_and_connection() {
+    let mut bench = Bench::new(Settings::default());
+    bench.connect();
+    bench.query(6 * SECOND, 3 * MS, "select * from orders where id = 4711");
+    bench.query(7 * SECOND, 200 * MS, "select * from orders where id = 4712");
+    assert!(bench.commands().contains(&SocketCommand::Verdict(SOCKET, VERDICT_DECODED)));
+    let rows = bench.tick(8 * SECOND);
+    assert_eq!(rows.operations.len(), 1);
+    let operation = &rows.operations[0];
+    assert_eq!((operation.calls, operation.errors, operation.rows), (2, 0, 2));
+    assert_eq!((&*operation.service, &*operation.protocol, &*operation.side), ("postgresql", "postgres", "server"));
+    assert!(!operation.operation.contains("471") && operation.operation.contains("orders"), "{}", operation.operation);
+    assert_eq!(operation.window_start, EPOCH + 5 * SECOND as i64);
+    assert_eq!(rows.hitmap.iter().map(|row| row.hits).sum::<u64>(), 2);
+    assert_eq!(rows.hits.len(), 2);
+    let slow = rows.hits.iter().find(|hit| hit.duration_ns > 100 * MS).unwrap();
+    // From the return of the receive to the begin of the send, 1 µs before its return.
+    assert_eq!(slow.duration_ns, 200 * MS - 1000);
+    assert_eq!(slow.end_time, EPOCH + (7 * SECOND + 200 * MS) as i64 - 1000);
+    assert_eq!((slow.pid, slow.thread_id, slow.weight), (SERVER, SERVER, 1));
+    assert_eq!((&*slow.remote_address, slow.remote_port, slow.local_port), ("10.0.0.7", 4711, 5432));
+    assert_eq!((slow.cpu_ns, slow.runqueue_ns), (Some(50 * MS), Some(25 * MS)));
+    assert_eq!((slow.text.as_ref(), slow.encrypted), (None, false));
+    assert_eq!(bench.pipeline.counters()["hits"], 2);
+}
+
+#[test]
+fn the_fastest_of_many_are_sampled_with_exact_weights() {
+    let mut bench = Bench::new(Settings::default());
+    bench.connect();
+    for index in 0..3000 {
+        bench.query(6 * SECOND + index * 100_000, 10_000 + index, "select 1");
+    }
+    let rows = bench.tick(7 * SECOND);
+    assert_eq!(rows.hits.len(), 6);
+    assert_eq!(rows.hits.iter().map(|hit| hit.weight).sum::<u64>(), 3000);
+    assert_eq!(rows.operations.iter().map(|row| row.calls).sum::<u64>(), 3000);
+}
+
+#[test]
+fn what_a_process_left_unanswered_is_aborted() {
+    let mut bench = Bench::new(Settings::default());
+    bench.connect();
+    bench.moved(6 * SECOND, RECEIVED, &message(b'Q', b"select pg_sleep(99)\0"));
+    bench.event(Event::Exit(&exit(8 * SECOND, SERVER, SECOND, 9)));
+    let rows = bench.tick(9 * SECOND);
+    assert_eq!(rows.hits.len(), 1);
+    assert_eq!((&*rows.hits[0].status, rows.hits[0].duration_ns), ("aborted", 2 * SECOND));
+    assert_eq!((rows.operations[0].errors, &*rows.operations[0].service), (1, "postgresql"));
+    assert!(bench.commands().contains(&SocketCommand::Forget(SOCKET)));
+    assert_eq!(bench.pipeline.counters()["connections_open"], 0);
+    let ended = rows.events.iter().find(|event| &*event.kind == "exit").unwrap();
+    assert!(ended.detail.contains("exit code 137"), "{}", ended.detail);
+}
+
+#[test]
+fn sockets_that_speak_nothing_known_are_ignored() {
+    let mut bench = Bench::new(Settings::default());
+    bench.event(Event::Socket(&socket(5 * SECOND, SERVER, SOCKET, 4711)));
+    for index in 0..40 {
+        bench.moved(6 * SECOND + index * MS, (index % 2) as u32, b"\xff\xfe\xfd\xfc nothing that anyone knows \xff");
+    }
+    assert_eq!(bench.commands(), [SocketCommand::Verdict(SOCKET, VERDICT_IGNORED)]);
+    assert_eq!(bench.pipeline.counters()["connections_open"], 0);
+    // The inode number comes back as another socket.
+    bench.offsets = [0; 2];
+    bench.connect();
+    bench.query(7 * SECOND, MS, "select 1");
+    assert_eq!(bench.tick(8 * SECOND).operations.len(), 1);
+}
+
+#[test]
+fn encrypted_connections_are_counted_and_told_once() {
+    let mut bench = Bench::new(Settings::default());
+    for connection in 0..3 {
+        let at = 6 * SECOND + connection * 10 * MS;
+        bench.event(Event::Socket(&socket(at, SERVER, SOCKET, 5000 + connection as u16)));
+        bench.offsets = [0; 2];
+        bench.moved(at + MS, RECEIVED, &[0, 0, 0, 8, 4, 210, 22, 47]);
+        bench.moved(at + 2 * MS, SENT, b"S");
+        bench.moved(at + 3 * MS, RECEIVED, &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]);
+    }
+    let rows = bench.tick(7 * SECOND);
+    assert_eq!(bench.pipeline.counters()["connections_encrypted"], 3);
+    let told: Vec<_> = rows.events.iter().filter(|event| &*event.kind == "lost").collect();
+    assert_eq!((told.len(), told[0].pid, &*told[0].service), (1, SERVER, "postgresql"));
+    assert!(told[0].detail.starts_with("postgres connections of this process are encrypted"));
+}
+
+#[test]
+fn the_oldest_connection_makes_room_and_is_counted() {
+    let mut bench = Bench::new(Settings { max_connections: 2, ..Settings::default() });
+    bench.connect();
+    bench.query(6 * SECOND, MS, "select 1");
+    for index in 1..=3 {
+        bench.event(Event::Socket(&socket(7 * SECOND + index, SERVER, SOCKET + index, 4711 + index as u16)));
+    }
+    assert_eq!(bench.pipeline.counters()["connections_open"], 2);
+    // Of the two that went, one was decoded.
+    assert_eq!(bench.pipeline.losses()["connections_over_limit"], 1);
+    assert!(bench.commands().contains(&SocketCommand::Forget(SOCKET)));
+}
+
+#[test]
+fn losses_are_told_once_a_window() {
+    let mut bench = Bench::new(Settings { events_per_second: 2, ..Settings::default() });
+    bench.tick(6 * SECOND);
+    for pid in 100..105 {
+        bench.event(Event::Exec(&exec(6 * SECOND, pid, 6 * SECOND, 1, "make all")));
+    }
+    bench.event(Event::Lost(&[("segment_ring_full", 3), ("socket_map_full", 0)]));
+    bench.event(Event::Lost(&[("segment_ring_full", 4)]));
+    let rows = bench.tick(7 * SECOND);
+    assert_eq!(rows.events.iter().filter(|event| &*event.kind == "exec" && &*event.detail == "make all").count(), 2);
+    let told: Vec<String> = bench.tick(10 * SECOND).events.iter().map(|event| event.detail.to_string()).collect();
+    assert_eq!(told, ["process_events_over_limit: 3 (3 since the start)", "segment_ring_full: 7 (7 since the start)"]);
+    assert!(bench.tick(15 * SECOND).events.is_empty());
+}
+
+#[test]
+fn a_connection_moves_with_the_process_that_uses_it() {
+    let mut bench = Bench::new(Settings::default());
+    bench.facts.add(SERVER + 1, 200, "worker", "0::/\n");
+    bench.connect();
+    bench.query(6 * SECOND, MS, "select 1");
+    // Handed to another process, which becomes another program.
+    bench.pid = SERVER + 1;
+    bench.query(6 * SECOND + 10 * MS, MS, "select 1");
+    bench.event(Event::Exec(&exec(6 * SECOND + 15 * MS, SERVER + 1, 2 * SECOND, 1, "other")));
+    bench.facts.add(SERVER + 1, 200, "other", "0::/\n");
+    bench.query(6 * SECOND + 20 * MS, MS, "select 1");
+    let rows = bench.tick(7 * SECOND);
+    let mut services: Vec<&str> = rows.operations.iter().map(|row| &*row.service).collect();
+    services.sort_unstable();
+    assert_eq!(services, ["other", "postgresql", "worker"]);
+    // Gone without a word: its connections go at the second sample without it.
+    for second in [10, 15] {
+        assert_eq!(bench.pipeline.counters()["connections_open"], 1);
+        let sample = ProcessSample { end_ns: EPOCH + (second * SECOND) as i64, processes: vec![] };
+        bench.pipeline.handle(Input::Processes(&sample), &mut bench.facts);
+    }
+    assert_eq!(bench.pipeline.counters()["connections_open"], 0);
+}
+
+#[test]
+fn who_was_gone_too_soon_is_known_by_the_record_of_its_end() {
+    let mut bench = Bench::new(Settings::default());
+    let parent = exec(5 * SECOND, 50, 4 * SECOND, 1, "postgres -D /data");
+    bench.facts.add(50, 400, "postgres", "0::/system.slice/postgresql.service\n");
+    bench.event(Event::Exec(&parent));
+    bench.facts.processes.remove(&SERVER);
+    bench.connect();
+    bench.query(6 * SECOND, MS, "select 1");
+    let mut end = exit(6 * SECOND + 5 * MS, SERVER, 5 * SECOND, 0);
+    end.parent_pid = 50;
+    bench.event(Event::Exit(&end));
+    let rows = bench.tick(7 * SECOND);
+    assert_eq!((rows.operations.len(), &*rows.operations[0].service), (1, "postgresql"));
+    assert_eq!((rows.hits.len(), rows.hits[0].pid), (1, SERVER));
+    // Without such a record, a second is waited.
+    bench.pid = 77;
+    bench.offsets = [0; 2];
+    bench.event(Event::Socket(&socket(8 * SECOND, 77, SOCKET, 4711)));
+    bench.query(8 * SECOND, MS, "select 1");
+    assert_eq!(&*bench.tick(9 * SECOND).operations[0].service, "unknown");
+}

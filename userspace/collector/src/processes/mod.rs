@@ -57,11 +57,18 @@ pub struct Info {
     pub service: Arc<str>,
     /// Container id, where it is in one.
     pub container: Option<Arc<str>>,
+    /// Whether more than the pid is known.
+    known: bool,
     /// Set when the process became something else: who holds this should ask again.
     superseded: Cell<bool>,
 }
 
 impl Info {
+    /// Whether more than the pid is known.
+    pub fn is_known(&self) -> bool {
+        self.known
+    }
+
     /// Whether the process has become something else since.
     pub fn superseded(&self) -> bool {
         self.superseded.get()
@@ -421,6 +428,7 @@ impl Processes {
             user: self.unknown.clone(),
             service: self.unknown.clone(),
             container: None,
+            known: false,
             superseded: Cell::new(false),
         })
     }
@@ -498,6 +506,7 @@ impl Processes {
             user: self.users.entry(user_id).or_insert_with(name).clone(),
             service,
             container: place.and_then(|place| place.container.clone()),
+            known: true,
             superseded: Cell::new(false),
         }
     }

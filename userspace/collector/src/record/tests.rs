@@ -44,7 +44,11 @@ fn record(path: &Path) -> Rows {
         end_ns: clock(second * SECOND).realtime_ns as i64,
         processes: vec![observed(41, 100, "init", (ticks, 0))],
     };
-    let host = |second: u64| HostSample { end_ns: clock(second * SECOND).realtime_ns as i64, cpus: 2, ..HostSample::default() };
+    let host = |second: u64| HostSample {
+        end_ns: clock(second * SECOND).realtime_ns as i64,
+        cpus: 2,
+        ..HostSample::default()
+    };
     feed(Input::Processes(&sample(5, 1)));
     feed(Input::Host(&host(5)));
     feed(Input::Event(Event::Exec(&exec(5 * SECOND, 50, 5 * SECOND, 1, "psql -l"))));

@@ -55,7 +55,13 @@ fn counts_are_exact_and_weights_sum_to_them() {
         entry.0 += 1;
         entry.1 += u64::from(status == Status::Error);
         entry.2 += duration;
-        windows.add(group, &origin(), false, measures(5 * WINDOW_NS + index as i64, duration), exchange(&operation, status));
+        windows.add(
+            group,
+            &origin(),
+            false,
+            measures(5 * WINDOW_NS + index as i64, duration),
+            exchange(&operation, status),
+        );
     }
     let rows = flush(&mut windows);
     assert_eq!(windows.hits(), 10_000);
