@@ -1,0 +1,100 @@
+//! The collector's and the server's own figures in Prometheus's text form.
+
+use std::{
+    fmt::{Display, Write},
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use axum::{extract::State, http::header, response::IntoResponse};
+use hitscope_history::status;
+
+use super::{App, status::usage};
+use crate::units;
+
+/// `GET /metrics`
+pub async fn get(State(app): State<Arc<App>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text(&app))
+}
+
+fn text(app: &App) -> String {
+    let mut page = Page::default();
+    if let Ok(Some(status)) = status::read(app.catalog.data_dir()) {
+        let age = status.age_ns(units::now_ns().unsigned_abs());
+        page.metric("hitscope_collector_status_age_seconds", "gauge", "Since the collector last wrote its status.");
+        page.value(&[], seconds(age));
+        page.metric("hitscope_collector_cpu_seconds_total", "counter", "CPU that the collector used.");
+        page.value(&[], seconds(status.cpu_ns));
+        page.metric("hitscope_collector_resident_bytes", "gauge", "Memory that the collector holds.");
+        page.value(&[], status.rss_bytes);
+        page.metric("hitscope_probe_running", "gauge", "Whether a probe collects.");
+        for probe in &status.probes {
+            page.value(&[("probe", &probe.name)], u8::from(probe.running));
+        }
+        page.metric("hitscope_lost_total", "counter", "What the collector dropped, by reason.");
+        for (reason, count) in &status.lost {
+            page.value(&[("reason", reason)], count);
+        }
+        page.metric("hitscope_seen_total", "counter", "What the collector saw, by name.");
+        for (name, count) in &status.counters {
+            page.value(&[("name", name)], count);
+        }
+    }
+    let usage = usage(Path::new("/proc"));
+    let counters = app.catalog.counters();
+    page.metric("hitscope_server_cpu_seconds_total", "counter", "CPU that the server used.");
+    page.value(&[], seconds(usage.cpu_ns));
+    page.metric("hitscope_server_resident_bytes", "gauge", "Memory that the server holds.");
+    page.value(&[], usage.rss_bytes);
+    page.metric("hitscope_queries_total", "counter", "Queries begun.");
+    page.value(&[], counters.queries.load(Ordering::Relaxed));
+    page.metric("hitscope_query_failures_total", "counter", "Queries that failed.");
+    page.value(&[], counters.failures.load(Ordering::Relaxed));
+    page.metric("hitscope_alerts", "gauge", "Alerts of a rule, by state.");
+    for (rule, state, count) in app.alerts.counts() {
+        page.value(&[("rule", &rule), ("state", state)], count);
+    }
+    page.text
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+#[derive(Default)]
+struct Page {
+    text: String,
+    name: &'static str,
+}
+
+impl Page {
+    fn metric(&mut self, name: &'static str, kind: &str, help: &str) {
+        self.name = name;
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+    }
+
+    fn value(&mut self, labels: &[(&str, &str)], value: impl Display) {
+        self.text.push_str(self.name);
+        let mut opening = '{';
+        for (label, text) in labels {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{opening}{label}=\"{text}\"");
+            opening = ',';
+        }
+        let _ = writeln!(self.text, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut page = Page::default();
+        page.metric("a", "gauge", "Help.");
+        page.value(&[], 1);
+        page.value(&[("b", "x\"\\\n"), ("c", "d")], 2.5);
+        assert_eq!(page.text, "# HELP a Help.\n# TYPE a gauge\na 1\na{b=\"x\\\"\\\\\\n\",c=\"d\"} 2.5\n");
+    }
+}
