@@ -32,8 +32,27 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     publish(workspace)
 }
 
+/// Clones share the build folder, and cargo tells their crates apart by their files' times alone: an older clone's
+/// would pass for built when a younger one's were. So the crates of another clone are forgotten, not their dependencies.
+fn claim_target(workspace: &Workspace) -> Result<()> {
+    let owner = workspace.target().join("clone");
+    let root = workspace.root.to_string_lossy();
+    if fs::read_to_string(&owner).is_ok_and(|last| last == root) {
+        return Ok(());
+    }
+    for entry in fs::read_dir(workspace.target().join("release/.fingerprint")).into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("hitscope") {
+            fs::remove_dir_all(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
+    }
+    fs::create_dir_all(workspace.target())?;
+    fs::write(&owner, root.as_bytes()).with_context(|| format!("writing {}", owner.display()))
+}
+
 /// Probes and page, which the workspace's build scripts embed.
 pub fn prepare(workspace: &Workspace) -> Result<()> {
+    claim_target(workspace)?;
     probes::build(workspace)?;
     web::build(workspace)?;
     if !workspace.target().join("release").exists() {
