@@ -119,10 +119,10 @@ impl Postgres {
         let on = &mut |event: Event<'_>| match event {
             Event::Message(message) if message.kind == STARTUP => startup(&message, context.facts, asked),
             Event::Message(message) => session.request(&message, context),
-            Event::Missed { why, .. } => session.requests_missed(why, moment, context),
+            Event::Missed { why, .. } => session.requests_missed(why, &moment, context),
             Event::Regained { .. } => {}
         };
-        take(frontend, streams[segment.direction.index()].pieces(segment), turned, moment, on);
+        take(frontend, streams[segment.direction.index()].pieces(segment), turned, &moment, on);
     }
 
     fn answers(&mut self, segment: &Segment<'_>, turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
@@ -138,10 +138,10 @@ impl Postgres {
             Event::Message(message) => asked.ignore |= !session.answer(&message, context),
             Event::Missed { why, position } => session.answers_missed(why, position, context),
             Event::Regained { rest, position, front } => {
-                session.answers_regained(&Regained { rest, position, front, moment }, context);
+                session.answers_regained(&Regained { rest, position, front, moment: &moment }, context);
             }
         };
-        take(backend, streams[segment.direction.index()].pieces(segment), turned, moment, on);
+        take(backend, streams[segment.direction.index()].pieces(segment), turned, &moment, on);
     }
 }
 
@@ -150,7 +150,7 @@ fn take<'a>(
     stream: &mut Stream,
     pieces: impl Iterator<Item = Piece<'a>>,
     mut turned: bool,
-    moment: Moment,
+    moment: &Moment,
     on: &mut dyn FnMut(Event<'_>),
 ) {
     for piece in pieces {
@@ -177,6 +177,7 @@ fn take<'a>(
 impl Decoder for Postgres {
     fn feed(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) -> Verdict {
         let mut asked = Asked::default();
+        self.session.seen(&segment.mark);
         let turned = self.last_direction.replace(segment.direction) != Some(segment.direction);
         match (self.side, segment.direction) {
             (Side::Server, Direction::Received) | (Side::Client, Direction::Sent) => {

@@ -17,9 +17,9 @@ pub struct Message<'a> {
     /// `body` has all that was in the message.
     pub whole: bool,
     /// When its first byte passed.
-    pub first: Moment,
+    pub first: &'a Moment,
     /// When its last byte passed.
-    pub last: Moment,
+    pub last: &'a Moment,
     /// Where in the direction it ends.
     pub end: u64,
 }
@@ -166,7 +166,7 @@ impl Stream {
     }
 
     /// Takes captured bytes.
-    pub fn data(&mut self, mut bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
+    pub fn data(&mut self, mut bytes: &[u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         while !bytes.is_empty() {
             match self.framing {
                 Framing::Seek { front } => bytes = self.seek(bytes, front, moment, on),
@@ -196,7 +196,7 @@ impl Stream {
     }
 
     /// Takes note of bytes that were not captured, and why.
-    pub fn gap(&mut self, bytes: Option<u64>, why: Missed, moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
+    pub fn gap(&mut self, bytes: Option<u64>, why: Missed, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         if self.framing == (Framing::Seek { front: true }) && bytes.is_some() && !self.kept.is_empty() {
             // The rest of the message that the bytes kept end in is not to come: decide now.
             self.settle(true, moment, on);
@@ -226,11 +226,27 @@ impl Stream {
     }
 
     /// Takes the begin of a message; `None` where none can begin so.
-    fn begin<'a>(&mut self, bytes: &'a [u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> Option<&'a [u8]> {
+    fn begin<'a>(&mut self, bytes: &'a [u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> Option<&'a [u8]> {
         let typed = self.framing == Framing::Typed;
+        // Most messages come whole.
+        if let [kind, a, b, c, d, ref rest @ ..] = *bytes
+            && typed
+            && self.header_len == 0
+            && let length = u32::from_be_bytes([a, b, c, d])
+            && is_header(self.end, kind, length)
+            && let Some((body, rest)) = rest.split_at_checked(length as usize - 4)
+        {
+            let needed = needed(self.end, kind, self.statement_bytes).min(body.len());
+            let total = (HEADER_BYTES + body.len()) as u64;
+            self.position = self.position.wrapping_add(total);
+            let (whole, body) = (needed == body.len(), &body[..needed]);
+            let end = self.position;
+            on(Event::Message(Message { kind, bytes: total, body, whole, first: moment, last: moment, end }));
+            return Some(rest);
+        }
         let header_bytes = if typed { HEADER_BYTES } else { HEADER_BYTES - 1 };
         if self.header_len == 0 {
-            self.first = moment;
+            self.first = *moment;
         }
         let take = (header_bytes - self.header_len).min(bytes.len());
         self.position = self.position.wrapping_add(take as u64);
@@ -258,7 +274,10 @@ impl Stream {
             self.position = self.position.wrapping_add(size as u64);
             let (first, end) = (self.first, self.position);
             let body = &body[..needed.min(size)];
-            self.message(Message { kind, bytes: total, body, whole: size <= needed, first, last: moment, end }, on);
+            self.message(
+                Message { kind, bytes: total, body, whole: size <= needed, first: &first, last: moment, end },
+                on,
+            );
             return Some(rest);
         }
         self.partial = Some(Partial { kind, bytes: total, left: size as u64, needed: needed.min(size), holed: false });
@@ -267,7 +286,7 @@ impl Stream {
     }
 
     /// Takes more of the partial message.
-    fn fill<'a>(&mut self, bytes: &'a [u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+    fn fill<'a>(&mut self, bytes: &'a [u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
         let Some(partial) = &mut self.partial else { return bytes };
         let take = partial.left.min(bytes.len() as u64) as usize;
         if !partial.holed && self.kept.len() < partial.needed {
@@ -283,12 +302,13 @@ impl Stream {
     }
 
     /// Hands out the partial message.
-    fn finish(&mut self, last: Moment, on: &mut dyn FnMut(Event<'_>)) {
+    fn finish(&mut self, last: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         let Some(Partial { kind, bytes, .. }) = self.partial.take() else { return };
         let kept = std::mem::take(&mut self.kept);
         let header_bytes = if kind == STARTUP { HEADER_BYTES - 1 } else { HEADER_BYTES } as u64;
         let whole = bytes - header_bytes == kept.len() as u64;
-        self.message(Message { kind, bytes, body: &kept, whole, first: self.first, last, end: self.position }, on);
+        let (first, end) = (self.first, self.position);
+        self.message(Message { kind, bytes, body: &kept, whole, first: &first, last, end }, on);
         self.kept = kept;
         self.kept.clear();
         self.kept.shrink_to(SEEK_BYTES);
@@ -305,9 +325,9 @@ impl Stream {
     }
 
     /// Looks for the begin of a message in what was kept and `bytes`; returns what of these is still to be taken.
-    fn seek<'a>(&mut self, bytes: &'a [u8], front: bool, moment: Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+    fn seek<'a>(&mut self, bytes: &'a [u8], front: bool, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
         if front && self.kept.is_empty() {
-            self.first = moment;
+            self.first = *moment;
             match credit(self.end, bytes, None) {
                 Credit::Yes => {
                     self.regain(bytes, moment, on);
@@ -332,13 +352,13 @@ impl Stream {
         self.kept.drain(..excess);
         self.kept.extend_from_slice(latest);
         self.position = self.position.wrapping_add(bytes.len() as u64);
-        self.first = moment;
+        self.first = *moment;
         self.settle(false, moment, on);
         &[]
     }
 
     /// Decides about the bytes kept. `last`: no more will come that belong to them.
-    fn settle(&mut self, last: bool, moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
+    fn settle(&mut self, last: bool, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         let mut from = None;
         if self.framing == (Framing::Seek { front: true }) {
             match credit(self.end, &self.kept, None) {
@@ -358,7 +378,7 @@ impl Stream {
         }
     }
 
-    fn regain(&mut self, bytes: &[u8], moment: Moment, on: &mut dyn FnMut(Event<'_>)) {
+    fn regain(&mut self, bytes: &[u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         let first = self.first;
         let front = self.framing == (Framing::Seek { front: true });
         self.framing = Framing::Typed;

@@ -23,7 +23,7 @@ pub struct Regained<'a> {
     pub position: u64,
     /// It is the front of a segment.
     pub front: bool,
-    pub moment: Moment,
+    pub moment: &'a Moment,
 }
 
 impl Session {
@@ -33,7 +33,6 @@ impl Session {
             self.answer_rows += 1;
             return true;
         }
-        self.last = message.last.returned();
         if message.kind != b'E' {
             self.release(context);
         }

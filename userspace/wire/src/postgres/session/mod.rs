@@ -104,14 +104,19 @@ impl Session {
         }
     }
 
-    fn start(&self, first: Moment, last: Moment) -> Mark {
+    /// The latest that is known of the thread.
+    pub fn seen(&mut self, mark: &Mark) {
+        self.last = *mark;
+    }
+
+    fn start(&self, first: &Moment, last: &Moment) -> Mark {
         match self.side {
             Side::Server => last.returned(),
             Side::Client => first.entered(),
         }
     }
 
-    fn end(&self, moment: Moment) -> Mark {
+    fn end(&self, moment: &Moment) -> Mark {
         match self.side {
             Side::Server => moment.entered(),
             Side::Client => moment.returned(),

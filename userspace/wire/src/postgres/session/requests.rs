@@ -29,7 +29,6 @@ impl Session {
             return;
         }
         let start = self.start(message.first, message.last);
-        self.last = message.last.returned();
         let body = message.body;
         match message.kind {
             b'Q' => self.query(message, start, context),
@@ -92,7 +91,7 @@ impl Session {
     }
 
     /// Requests were missed.
-    pub fn requests_missed(&mut self, why: Missed, moment: Moment, context: &mut Context<'_>) {
+    pub fn requests_missed(&mut self, why: Missed, moment: &Moment, context: &mut Context<'_>) {
         context.lost("unexpected_message", u64::from(why == Missed::Unexpected));
         self.close_request();
         if self.copies_in {

@@ -80,8 +80,7 @@ pub fn ready(state: u8) -> Vec<u8> {
 }
 
 pub fn error(code: &str, text: &str) -> Vec<u8> {
-    let fields = [format!("SERROR"), format!("VERROR"), format!("C{code}"), format!("M{text}"), format!("Fx.c")];
-    let mut body: Vec<u8> = fields.iter().flat_map(|field| field.bytes().chain([0])).collect();
+    let mut body = texts(&["SERROR", "VERROR", &format!("C{code}"), &format!("M{text}"), "Fx.c"]);
     body.push(0);
     message(b'E', &body)
 }
