@@ -2,8 +2,16 @@
 //!
 //! [`Connection`] takes the [`Segment`]s of one connection as one process saw them, finds out by content which
 //! protocol they speak, and hands each finished exchange to the caller. A protocol is one module and one line in
-//! `connection::PROTOCOLS`; what protocols share lies beside them: [`Stream offsets and holes`](reassembly), and
-//! the [`shape`](sql) of SQL text.
+//! `connection::PROTOCOLS`; what protocols share lies beside them: stream offsets and holes
+//! ([`reassembly`]), and the shape of SQL text ([`sql`]).
+//!
+//! The reasons of [`Outcome::Lost`]:
+//! - `request_missed`: an answer whose request was not seen;
+//! - `answer_missed`: a request whose answer was not seen, so that its duration is not known;
+//! - `answer_incomplete`: hits that were closed at the end of an answer without their own completion (these are
+//!   told as hits, too, but without rows);
+//! - `unexpected_message`: bytes that are no message where one had to begin;
+//! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none.
 mod connection;
 mod outcome;
 mod postgres;
