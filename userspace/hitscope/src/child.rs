@@ -1,0 +1,251 @@
+//! `hitscope run` starts `hitscope serve` through this: as an ordinary user, without capabilities, and never without `run`.
+//!
+//! The server gets its configuration as one line of JSON on a pipe, its stdin, and ends when that pipe does. So it ends with
+//! `run` however that ends; a kernel's signal at its parent's death is the second net.
+
+use std::{
+    io::{self, Write},
+    os::unix::process::{CommandExt, parent_id},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    account::Account,
+    capabilities::{Capabilities, drop_bounding_set},
+    config::Sources,
+    failure::{Explain, Failure},
+    os,
+};
+
+/// Pause before the first restart; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// After running for this long, a server counts as well, and the pause begins anew.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+/// How long the server may take to end before it is killed.
+const GRACE: Duration = Duration::from_secs(8);
+/// How often it is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Variables that the server gets; hitscope's secrets come through the pipe, and the rest is none of its business.
+const ENVIRONMENT: [&str; 13] = [
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "ALL_PROXY",
+];
+
+/// Looks after the server until it is told to stop.
+pub struct Keeper {
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Keeper {
+    /// Starts the server and a thread that starts it again whenever it ends, and says so to `notes`.
+    ///
+    /// # Errors
+    /// When it cannot be started this first time.
+    pub fn start(launch: Launch, notes: mpsc::Sender<String>) -> Result<Self, Failure> {
+        let (stop, stopped) = mpsc::channel();
+        let (started, first_start) = mpsc::channel();
+        // The kernel's signal at the parent's death is one at the death of the thread that forked; so this one forks, and lives
+        // as long as the server.
+        let thread = thread::Builder::new()
+            .name("server-keeper".into())
+            .spawn(move || keep(&launch, &stopped, &started, &notes))
+            .explain("cannot start a thread")?;
+        match first_start.recv() {
+            Ok(Ok(())) => Ok(Self { stop, thread }),
+            Ok(Err(error)) => Err(error).explain_help(
+                "cannot start the server",
+                "the program's file must be executable for the user that the server runs as (server.user), or use --no-serve",
+            ),
+            Err(_) => Err(Failure::new("cannot start the server: its thread ended")),
+        }
+    }
+
+    /// Tells the server to end, waits for it, and kills it when it takes too long.
+    pub fn stop(self) {
+        // The thread has ended only if it panicked; then nothing is left to stop.
+        let _ = self.stop.send(());
+        let _ = self.thread.join();
+    }
+}
+
+fn keep(
+    launch: &Launch,
+    stop: &mpsc::Receiver<()>,
+    first_start: &mpsc::Sender<io::Result<()>>,
+    notes: &mpsc::Sender<String>,
+) {
+    let mut server = match launch.start() {
+        Ok(server) => server,
+        Err(error) => return drop(first_start.send(Err(error))),
+    };
+    if first_start.send(Ok(())).is_err() {
+        return server.stop();
+    }
+    let (mut failures, mut in_all) = (0, 0);
+    loop {
+        let started = Instant::now();
+        let ended = match server.watch(stop) {
+            Watched::Stop => return server.stop(),
+            Watched::Ended(status) => describe(status),
+        };
+        failures = if started.elapsed() >= WELL_AFTER { 1 } else { failures + 1 };
+        in_all += 1;
+        let note = format!("the server ended ({ended}) and is started again; that makes {in_all} since the start");
+        tracing::warn!("{note}; the next start is in {} s", pause_after(failures).as_secs());
+        // Nobody listens any more when the collector has ended already.
+        let _ = notes.send(note);
+        loop {
+            match stop.recv_timeout(pause_after(failures)) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            match launch.start() {
+                Ok(again) => {
+                    server = again;
+                    break;
+                }
+                Err(error) => tracing::warn!("cannot start the server: {error}"),
+            }
+            failures += 1;
+        }
+    }
+}
+
+fn pause_after(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << (failures - 1).min(16)).min(LONGEST_PAUSE)
+}
+
+fn describe(status: io::Result<ExitStatus>) -> String {
+    status.map_or_else(|error| error.to_string(), |status| status.to_string())
+}
+
+/// How to start the server.
+pub struct Launch {
+    handed: String,
+    data_dir: PathBuf,
+    account: Option<Account>,
+    verbose: u8,
+}
+
+impl Launch {
+    /// A server over that folder with the configuration that these sources make, as that user.
+    ///
+    /// # Errors
+    /// When a path in the configuration is not Unicode.
+    pub fn new(sources: &Sources, data_dir: &Path, account: Option<Account>, verbose: u8) -> Result<Self, Failure> {
+        let mut handed = serde_json::to_string(sources).explain("cannot hand the configuration to the server")?;
+        handed.push('\n');
+        Ok(Self { handed, data_dir: data_dir.to_owned(), account, verbose })
+    }
+
+    fn start(&self) -> io::Result<Server> {
+        // The program that runs now, also where its file was replaced or lies in a folder that the server's user may not enter.
+        let mut command = Command::new("/proc/self/exe");
+        command.arg0("hitscope").args(["serve", "--supervised"]);
+        command.args((0..self.verbose).map(|_| "--verbose"));
+        command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        // It starts inside the data folder, so that it can use that even where a folder above is closed to its user.
+        command.current_dir(&self.data_dir).stdin(Stdio::piped());
+        // A group of its own, so that Ctrl-C reaches `run` alone, which then ends the server in order.
+        command.process_group(0);
+        let account = self.account.clone();
+        let parent = std::process::id();
+        // SAFETY: between fork and exec only system calls are made; nothing allocates or takes a lock.
+        unsafe { command.pre_exec(move || restrict(account.as_ref(), parent)) };
+        let mut child = command.spawn()?;
+        let mut pipe = child.stdin.take().ok_or_else(|| io::Error::other("the server has no stdin"))?;
+        // A server that is gone already shows in its exit status.
+        let _ = pipe.write_all(self.handed.as_bytes());
+        Ok(Server { child, pipe: Some(pipe) })
+    }
+}
+
+/// Makes the forked process an ordinary one. Everything here is final: it cannot get back what it gives up.
+fn restrict(account: Option<&Account>, parent: u32) -> io::Result<()> {
+    drop_bounding_set();
+    if let Some(account) = account {
+        os::become_user(account.ids)?;
+    }
+    Capabilities::NONE.keep_only()?;
+    os::set_no_new_privileges()?;
+    os::die_with_parent()?;
+    if parent_id() != parent {
+        // The parent died before the signal was set.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
+enum Watched {
+    Stop,
+    Ended(io::Result<ExitStatus>),
+}
+
+/// A server that was started.
+struct Server {
+    child: Child,
+    /// Its end is the server's sign to end.
+    pipe: Option<ChildStdin>,
+}
+
+impl Server {
+    /// Waits until the server ends or is to be stopped.
+    fn watch(&mut self, stop: &mpsc::Receiver<()>) -> Watched {
+        loop {
+            match self.child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(status)) => return Watched::Ended(Ok(status)),
+                Err(error) => return Watched::Ended(Err(error)),
+            }
+            match stop.recv_timeout(LOOK_EVERY) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Watched::Stop,
+            }
+        }
+    }
+
+    fn stop(mut self) {
+        self.pipe = None;
+        let deadline = Instant::now() + GRACE;
+        os::terminate(&self.child);
+        while Instant::now() < deadline {
+            match self.child.try_wait() {
+                Ok(None) => thread::sleep(Duration::from_millis(20)),
+                Ok(Some(_)) | Err(_) => return,
+            }
+        }
+        tracing::warn!("the server did not end within {} s and is killed", GRACE.as_secs());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let seconds: Vec<u64> = (1..=8).map(|failures| pause_after(failures).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,109 @@
+use std::{path::Path, process::ExitCode};
+
+use hitscope_collector::probes::{self, ProbeState};
+
+use crate::{
+    cli::{self, ReportFormat},
+    config::Sources,
+    failure::{Explain, Failure},
+    host::{self, Fact, State},
+    print,
+};
+
+/// `hitscope check`
+pub fn check(arguments: &cli::Check) -> Result<ExitCode, Failure> {
+    let config = Sources::for_command(&arguments.place, None)?.resolve()?;
+    let mut facts = host::facts(Path::new("/proc"), Path::new("/sys"));
+    let possible = facts.iter().all(|fact| fact.state != State::Missing);
+    facts.extend(if possible {
+        match probes::check(&config.probes) {
+            Ok(states) => states.iter().map(|state| probe(state, &config.probes)).collect(),
+            Err(error) => vec![Fact {
+                name: "probes".into(),
+                state: State::Missing,
+                reason: error.to_string(),
+                mend: Some("see the reason".into()),
+            }],
+        }
+    } else {
+        probes::REGISTRY.iter().map(|definition| untried(definition.name)).collect()
+    });
+    match arguments.format {
+        ReportFormat::Json => println!("{}", serde_json::to_string(&facts).explain("cannot write the facts")?),
+        ReportFormat::Table => print!("{}", table(&facts)),
+    }
+    let works = would_run(&facts);
+    if arguments.format == ReportFormat::Table {
+        println!("{}", if works { "`hitscope run` works here." } else { "`hitscope run` does not work here." });
+    }
+    Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Nothing that everything needs is missing, and at least one probe runs.
+fn would_run(facts: &[Fact]) -> bool {
+    let mut probes = facts.iter().filter(|fact| fact.name.starts_with(PROBE));
+    facts.iter().all(|fact| fact.state != State::Missing) && probes.any(|fact| fact.state == State::Ok)
+}
+
+const PROBE: &str = "probe ";
+
+fn probe(state: &ProbeState, settings: &probes::Settings) -> Fact {
+    let name = format!("{PROBE}{}", state.name);
+    let reason = state.reason.clone().unwrap_or_else(|| state.doc.to_owned());
+    let (state, mend) = if state.running {
+        (State::Ok, None)
+    } else if settings.disabled.contains(state.name) {
+        (State::Limited, Some("remove it from probes.disabled in the configuration".into()))
+    } else {
+        (State::Limited, Some("the other probes run without it; its reason says what this kernel lacks".into()))
+    };
+    Fact { name, state, reason, mend }
+}
+
+fn untried(name: &str) -> Fact {
+    Fact {
+        name: format!("{PROBE}{name}"),
+        state: State::Limited,
+        reason: "not tried, because of what is missing".into(),
+        mend: Some("mend that first, then check again".into()),
+    }
+}
+
+fn table(facts: &[Fact]) -> String {
+    let rows: Vec<Vec<String>> = facts
+        .iter()
+        .flat_map(|fact| {
+            let state = match fact.state {
+                State::Ok => "ok",
+                State::Limited => "limited",
+                State::Missing => "missing",
+            };
+            let line = vec![fact.name.clone(), state.into(), fact.reason.clone()];
+            let mend = fact.mend.iter().map(|mend| vec![String::new(), String::new(), format!("mend: {mend}")]);
+            std::iter::once(line).chain(mend)
+        })
+        .collect();
+    print::columns(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(name: &str, state: State) -> Fact {
+        Fact { name: name.into(), state, reason: "r".into(), mend: (state != State::Ok).then(|| "m".into()) }
+    }
+
+    #[test]
+    fn one_probe_is_enough_to_run_and_none_is_not() {
+        assert!(would_run(&[fact("kernel", State::Ok), fact("probe a", State::Limited), fact("probe b", State::Ok)]));
+        assert!(!would_run(&[fact("kernel", State::Ok), fact("probe a", State::Limited)]));
+        assert!(!would_run(&[fact("btf", State::Missing), fact("probe a", State::Ok)]));
+    }
+
+    #[test]
+    fn the_mend_stands_under_its_fact() {
+        let text = table(&[fact("kernel", State::Ok), fact("btf", State::Missing)]);
+        assert_eq!(text, "kernel  ok       r\nbtf     missing  r\n                 mend: m\n");
+    }
+}

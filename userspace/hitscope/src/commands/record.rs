@@ -1,0 +1,47 @@
+use std::{
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    thread,
+};
+
+use hitscope_collector::{
+    record::{Header, Recorder},
+    run::{Place, run},
+};
+
+use crate::{
+    capabilities::Capabilities,
+    cli,
+    config::Sources,
+    failure::{Explain, Failure},
+    progress::Progress,
+    signals,
+};
+
+/// `hitscope record`
+pub fn record(arguments: &cli::Record) -> Result<ExitCode, Failure> {
+    super::require_privileges()?;
+    let config = Sources::gather(arguments.config.as_deref())?.resolve()?;
+    config.validate()?;
+    let stop = signals::flag()?;
+    let recorder = Recorder::create(&arguments.file, &Header::here(&config.host)).explain("cannot record")?;
+    Capabilities::TRACING.keep_only().explain("cannot give up privileges")?;
+    let probes = super::load_probes(&config.probes)?;
+    if let Some(duration) = arguments.duration {
+        let stop = Arc::clone(&stop);
+        // Ends with the process, should that end earlier.
+        thread::spawn(move || {
+            thread::sleep(duration);
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+    let progress = Progress::of(match arguments.duration {
+        Some(duration) => format!("recording for {}", hitscope_history::settings::format_duration(duration)),
+        None => "recording until Ctrl-C".into(),
+    });
+    let recorded = run(&config.collector, &Place::here(&config.host), probes, None, Some(recorder), &stop);
+    drop(progress);
+    recorded.explain("cannot record")?;
+    println!("recorded to {}; see it with `hitscope replay`", arguments.file.display());
+    Ok(ExitCode::SUCCESS)
+}

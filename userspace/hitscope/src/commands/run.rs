@@ -1,0 +1,96 @@
+use std::{net::TcpListener, os::unix::fs::MetadataExt, path::Path, process::ExitCode, sync::mpsc};
+
+use hitscope_collector::run::{Output, Place, run as collect, tables};
+use hitscope_history::{Writer, folder::Access};
+
+use crate::{
+    account::Account,
+    capabilities::Capabilities,
+    child::{Keeper, Launch},
+    cli,
+    config::{Config, Sources},
+    failure::{Explain, Failure},
+    folder, os, signals,
+};
+
+/// `hitscope run`
+pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
+    super::require_privileges()?;
+    let sources = Sources::for_command(&arguments.place, arguments.listen.as_deref())?;
+    let config = sources.resolve()?;
+    config.validate()?;
+    let have = Capabilities::effective(Path::new("/proc")).explain("cannot tell the privileges of this process")?;
+    let account = Account::for_server(&config.server.user, have)?;
+    if !arguments.no_serve {
+        check_port(&config)?;
+    }
+    folder::prepare(&config.data_dir, account.as_ref())?;
+    give_up_privileges(&config.data_dir)?;
+    let stop = signals::flag()?;
+
+    // Operations and command lines are nobody else's business: they are for the server's group alone.
+    let access = Access { group: Some(account.as_ref().map_or_else(os::own_ids, |account| account.ids).group) };
+    let history = hitscope_history::Settings { access, ..config.history.clone() };
+    let (writer, recovery) =
+        Writer::open(&config.data_dir, &config.host, &tables(), history).explain("cannot open the history")?;
+    if recovery.parts > 0 {
+        tracing::info!(rows = recovery.rows, torn_bytes = recovery.torn_bytes, "the open cube of the last run goes on");
+    }
+    let probes = super::load_probes(&config.probes)?;
+    let running: Vec<&str> = probes.states().iter().filter(|probe| probe.running).map(|probe| probe.name).collect();
+    println!("tracing {} with the probes {}", config.host, running.join(", "));
+    for probe in probes.states().iter().filter(|probe| !probe.running) {
+        println!("not running: {}: {}", probe.name, probe.reason.as_deref().unwrap_or("no reason known"));
+    }
+
+    let (notes, noted) = mpsc::channel();
+    let keeper = if arguments.no_serve {
+        None
+    } else {
+        let launch = Launch::new(&sources, &config.data_dir, account.clone(), verbose)?;
+        let keeper = Keeper::start(launch, notes)?;
+        println!("the page is at http://{} (served as {})", config.server.listen, user(account.as_ref()));
+        Some(keeper)
+    };
+    println!("the history is in {}", config.data_dir.display());
+
+    let output = Output { writer, data_dir: config.data_dir.clone(), access };
+    let collected = collect(&config.collector, &Place::here(&config.host), probes, Some(output), None, &stop);
+    if let Some(keeper) = keeper {
+        keeper.stop();
+    }
+    drop(noted);
+    collected.explain("the collector ended")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn user(account: Option<&Account>) -> String {
+    match account {
+        Some(account) if account.is_fallback() => {
+            format!("{}; `useradd --system hitscope` gives it a user of its own", account.name)
+        }
+        Some(account) => account.name.clone(),
+        None => "this user".into(),
+    }
+}
+
+/// Fails where the server could not listen. Somebody may still take the port before it does; then it says so itself.
+fn check_port(config: &Config) -> Result<(), Failure> {
+    let address = config.listen_address()?;
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::AddrInUse => {
+            Err(hitscope_server::Error::PortTaken(address)).explain("cannot serve the page")
+        }
+        Err(cause) => Err(hitscope_server::Error::Listen { address, cause }).explain("cannot serve the page"),
+    }
+}
+
+/// Keeps the capabilities that tracing and looking after the server take, before any thread is started. Somebody else's data
+/// folder also takes the right to write to it.
+fn give_up_privileges(data_dir: &Path) -> Result<(), Failure> {
+    let owner =
+        std::fs::metadata(data_dir).explain(format!("cannot use the data folder {}", data_dir.display()))?.uid();
+    let others = if owner == os::own_ids().user { Capabilities::NONE } else { Capabilities::DAC_OVERRIDE };
+    Capabilities::RUNNING.and(others).keep_only().explain("cannot give up privileges")
+}
