@@ -20,13 +20,18 @@ async function freePort() {
 
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Waits until `check` gives something true. */
+/** Waits until `check` gives something true; what it throws meanwhile is told only when the time is up. */
 export async function until(what, check, timeout = 30_000) {
   const end = Date.now() + timeout;
   for (;;) {
-    const found = await check();
-    if (found) return found;
-    if (Date.now() > end) throw new Error(`waited ${timeout / 1000} s for ${what}`);
+    let cause;
+    try {
+      const found = await check();
+      if (found) return found;
+    } catch (error) {
+      cause = error;
+    }
+    if (Date.now() > end) throw new Error(`waited ${timeout / 1000} s for ${what}`, { cause });
     await sleep(150);
   }
 }
@@ -125,14 +130,7 @@ export class Lab {
     ];
     this.#start('postgres', join(POSTGRES_BIN, 'postgres'), options, user);
     this.#postgres = { folder, user };
-    await until('PostgreSQL', () => {
-      try {
-        this.sql('select 1');
-        return true;
-      } catch {
-        return false;
-      }
-    });
+    await until('PostgreSQL', () => this.sql('select 1'));
   }
 
   /** Runs statements by psql over the Unix socket; a failing one fails only itself. */

@@ -22,6 +22,8 @@ export interface ChartData {
   stacked: boolean;
   /** The axis reaches at least so far. */
   least: number;
+  /** The axis ends here, whatever the values. */
+  most?: number;
   format(value: number): string;
 }
 
@@ -152,10 +154,8 @@ export class Chart {
       height: Math.max(1, height - TOP - BOTTOM),
     };
     const stacks = stack(data);
-    const most = roundTop(
-      Math.max(data.least, ...stacks.flat().filter((value): value is number => value !== null)),
-      this.#binary,
-    );
+    const found = Math.max(data.least, ...stacks.flat().filter((value): value is number => value !== null));
+    const most = data.most ?? roundTop(found, this.#binary);
     const x = (time: number): number => area.left + (area.width * (time - data.from)) / (data.to - data.from);
     const y = (value: number): number => area.top + area.height * (1 - value / most);
 

@@ -307,7 +307,10 @@ export class HitmapView {
     box.addEventListener('pointerup', () => {
       if (!this.#dragging) return;
       this.#dragging = false;
+      // The read-out gives way to the list, which says the same of the selection.
+      this.#cursor = null;
       this.#finish();
+      this.#place();
     });
     box.addEventListener('pointercancel', () => this.#clear());
     box.addEventListener('blur', () => {

@@ -114,7 +114,7 @@ export function columns(interval: number, mostCpu: number, severalHosts: boolean
       class: 'meter-cell',
       cell: (row) => {
         const fill = h('span', { class: 'meter-fill' });
-        fill.style.width = `${Math.min(100, (cpu(row) / Math.max(mostCpu, interval)) * 100)}%`;
+        fill.style.width = `${Math.min(100, (cpu(row) / Math.max(mostCpu, interval / 100)) * 100)}%`;
         return h(
           'span',
           { class: 'meter', title: `user ${duration(row.cpu_user_ns)}, system ${duration(row.cpu_system_ns)}` },

@@ -28,7 +28,7 @@ export class ProcessesPage implements Page {
   readonly #shared: Shared;
   readonly #filter = h('input', {
     type: 'search',
-    placeholder: 'Filter: name, arguments, user, service, pid',
+    placeholder: 'Filter by name, arguments, user, service…',
     'aria-label': 'Filter processes',
   });
   readonly #moment = h('input', {
@@ -238,7 +238,16 @@ sum(cpu_steal_ns) as cpu_steal_ns, sum(interval_ns * cpus) as capacity_ns from h
       ].filter((line) => line.name !== 'stolen' || line.values.some((value) => value > 0));
       const times = rows.map((row) => api.moment(row.step) - (step === WINDOW ? WINDOW : 0));
       this.#chart.update(
-        { ...range, step, times, lines, stacked: true, least: 100, format: (value) => `${value.toFixed(0)} %` },
+        {
+          ...range,
+          step,
+          times,
+          lines,
+          stacked: true,
+          least: 100,
+          most: 100,
+          format: (value) => `${value.toFixed(0)} %`,
+        },
         this.#mark(),
       );
     } catch {

@@ -213,7 +213,7 @@ function section(title: string, note: string, ...content: HTMLElement[]): HTMLEl
 function table(label: string, head: [string, boolean][], rows: (Node | string)[][]): HTMLElement {
   return h(
     'div',
-    { class: 'table-box plain' },
+    { class: 'table-box plain fit' },
     h(
       'table',
       { 'aria-label': label },
@@ -245,7 +245,7 @@ function probesSection(collector: api.CollectorStatus | null): HTMLElement {
       [
         ['Probe', false],
         ['State', false],
-        ['Why', false],
+        ['Note', false],
       ],
       probes.map((probe) => [
         h('b', {}, probe.name),
