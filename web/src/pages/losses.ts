@@ -17,17 +17,20 @@ const SENTENCES: Record<string, string> = {
   unexpected_message:
     'A connection said something that does not belong there, mostly after lost bytes: the decoder went on at the next message it knew.',
   statement_evicted:
-    'A connection prepared more statements than are remembered: later uses of the oldest show as `<unresolved>`.',
-  portal_evicted: 'A connection opened more portals than are remembered: their hits may show as `<unresolved>`.',
-  pipeline_full: 'A connection had more requests on their way than are followed: the next ones were not timed.',
+    'A connection prepared more statements than are remembered: later uses of the oldest show as `<unresolved>`. Raise `collector.connection_bytes`.',
+  portal_evicted:
+    'A connection opened more portals than are remembered: their hits may show as `<unresolved>`. Raise `collector.connection_bytes`.',
+  pipeline_full:
+    'A connection had more requests on their way than are followed: the next ones were not timed. Raise `collector.connection_bytes`.',
   answer_missed: 'The answer to a request was not seen: there is no hit for it.',
   answer_incomplete: 'Part of an answer was not seen: the hit stands, but its rows or status may be missing.',
   request_missed: 'The request of an answer was not seen: there is no hit for it.',
   operations_over_limit:
-    'More different operations came in one window than are kept apart: the others are counted together.',
+    'More different operations came in one window than are kept apart: the others are counted together as `<other>`. Raise `collector.max_operations`.',
   process_events_over_limit:
-    'More processes started or ended than are told one by one in the table `events`; their samples are complete.',
-  connections_over_limit: 'More connections were open than are decoded: the others were not read.',
+    'More processes started or ended than are told one by one in the table `events`; their samples are complete. Raise `collector.events_per_second`.',
+  connections_over_limit:
+    'More connections were open than are decoded: the others were not read. Raise `collector.max_connections`.',
   samples_late: 'A sample of the processes came late, because the collector had no CPU: that interval is longer.',
 };
 
