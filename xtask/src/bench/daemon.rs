@@ -77,8 +77,11 @@ impl Daemon {
 
     /// Peak resident memory of the collector, and of the server beside it where there is one, in bytes.
     pub fn peak_bytes(&self) -> (u64, Option<u64>) {
-        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id())).unwrap_or_default();
-        let server = children.split_whitespace().find_map(|pid| pid.parse().ok()).map(peak_bytes);
+        // Each thread has its own children.
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+        let server = children.flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).next());
+        let server = server.map(peak_bytes).next();
         (peak_bytes(self.child.id()), server)
     }
 

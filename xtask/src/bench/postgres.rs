@@ -1,5 +1,7 @@
 //! pgbench with hitscope on and off, in turn.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -8,10 +10,9 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
 
 use super::daemon::Daemon;
-use super::{Folder, median, query, spread};
+use super::{Folder, query, spread};
 use crate::process::{read, run as run_command, say};
 use crate::workspace::Workspace;
 
@@ -24,7 +25,7 @@ struct On {
     per_second: f64,
     captured: u64,
     executed: u64,
-    lost: u64,
+    lost: BTreeMap<String, u64>,
     cpu_ns_per_statement: f64,
     collector_peak: u64,
     server_peak: u64,
@@ -47,12 +48,12 @@ pub fn run(workspace: &Workspace, folder: &Folder, pairs: usize, seconds: u64) -
         }
         if let (Some(off), Some(on)) = (off.last(), on.last()) {
             say!(
-                "pair {}/{pairs}: off {off:.0}, on {:.0} statements/s; captured {} of {}, lost {}",
+                "pair {}/{pairs}: off {off:.0}, on {:.0} statements/s; captured {} of {}, lost: {}",
                 pair + 1,
                 on.per_second,
                 on.captured,
                 on.executed,
-                on.lost
+                words(&on.lost)
             );
         }
     }
@@ -76,11 +77,20 @@ fn report(pairs: usize, seconds: u64, off: &[f64], on: &[On]) {
     println!("| on against off, by pair | {} | ≥ 0.95 |", spread(&ratios, 3));
     let share = 100.0 * captured as f64 / executed as f64;
     println!("| captured of executed | {captured} of {executed} ({share:.3} %) | 100 %, or counted as lost |");
-    println!("| lost, by hitscope's own count | {} | |", sum(|on| on.lost));
+    let mut lost = BTreeMap::<&str, u64>::new();
+    for (reason, count) in on.iter().flat_map(|on| &on.lost) {
+        *lost.entry(reason).or_default() += count;
+    }
+    println!("| lost on the whole host, by hitscope's own count | {} | |", words(lost));
     println!("| collector's CPU per statement | {} ns | |", spread(&of(|on| on.cpu_ns_per_statement), 0));
     println!("| collector's peak memory | {:.0} MiB | ≤ 150 MiB |", most(|on| on.collector_peak));
     println!("| server's peak memory, no page open | {:.0} MiB | ≤ 200 MiB |", most(|on| on.server_peak));
-    println!("\nUntraced, the CPU per statement was {:.0} ns of both cores.", 2e9 / median(off));
+}
+
+/// Losses as text.
+fn words<R: Display>(lost: impl IntoIterator<Item = (R, impl Display)>) -> String {
+    let words: Vec<String> = lost.into_iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    if words.is_empty() { "nothing".to_owned() } else { words.join(", ") }
 }
 
 fn measure_on(workspace: &Workspace, folder: &Folder, server: &Server, seconds: u64) -> Result<On> {
@@ -103,7 +113,10 @@ fn measure_on(workspace: &Workspace, folder: &Folder, server: &Server, seconds: 
          WHERE protocol = 'postgres' AND side = 'server' AND operation LIKE '%abalance%'",
     )?;
     let captured = rows[0]["calls"].as_u64().with_context(|| format!("`hitscope query` gave {rows}"))?;
-    let lost = daemon.status()["lost"].as_object().map_or(0, |lost| lost.values().filter_map(Value::as_u64).sum());
+    let lost = match daemon.status()["lost"].as_object() {
+        Some(lost) => lost.iter().filter_map(|(reason, count)| Some((reason.clone(), count.as_u64()?))).collect(),
+        None => BTreeMap::new(),
+    };
     let (collector_peak, server_peak) = daemon.peak_bytes();
     daemon.stop()?;
     let cpu_ns_per_statement = cpu * 1e9 / executed as f64;
