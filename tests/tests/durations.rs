@@ -35,11 +35,12 @@ fn compare(mode: &str, via: Via) {
 
     daemon.settle();
     let mut seen: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for row in daemon.query("SELECT pid, duration_ns, weight FROM hits WHERE side = 'server' ORDER BY pid, end_time") {
-        assert_eq!(number(&row["weight"]), 1);
+    for row in daemon.query("SELECT pid, duration_ns FROM hits WHERE side = 'server' ORDER BY pid, end_time") {
         seen.entry(number(&row["pid"]) as u32).or_default().push(number(&row["duration_ns"]));
     }
     let logged = logged(&postgres.log()[skip..]);
+    // Whatever else there is belongs to the clients, or to another server of this host.
+    seen.retain(|pid, _| logged.contains_key(pid));
     let counts = |all: &BTreeMap<u32, Vec<u64>>| all.iter().map(|(pid, one)| (*pid, one.len())).collect::<Vec<_>>();
     assert_eq!(counts(&seen), counts(&logged));
 
