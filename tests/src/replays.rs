@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use crate::{daemon::query, host::binary, postgres::succeed};
 
 /// What is compared, in an order that does not depend on how the rows came.
-const QUERIES: [(&str, &str); 4] = [
+const QUERIES: [(&str, &str); 5] = [
     ("hits", "SELECT * FROM hits ORDER BY end_time, side, pid, operation"),
     ("operations", "SELECT * FROM operations ORDER BY window_start, service, side, operation"),
     ("hitmap", "SELECT * FROM hitmap ORDER BY window_start, service, side, bucket_low_ns"),
@@ -25,6 +25,7 @@ const QUERIES: [(&str, &str); 4] = [
         "SELECT time, pid, start_time, parent_pid, command, arguments, cpu_user_ns, cpu_system_ns, runqueue_ns, exited, \
          exit_code FROM processes ORDER BY time, pid, start_time, exited",
     ),
+    ("syscalls", "SELECT * FROM syscalls ORDER BY window_start, pid, syscall"),
 ];
 
 fn recordings() -> Vec<PathBuf> {
