@@ -41,7 +41,7 @@ fn main() {
             session.run(&mut session.postgres.pgbench(Via::Tcp, &arguments));
         }
         let mut raw = Raw::connect(session.postgres.port());
-        let run = |sql: &str| vec![raw::parse("", sql), raw::bind("", ""), raw::execute("", 0)].concat();
+        let run = |sql: &str| [raw::parse("", sql), raw::bind("", ""), raw::execute("", 0)].concat();
         raw.send(&[run("select 1 as a"), run("select 2 as b"), run("select 3 as c"), raw::sync()]);
         raw.until_ready();
         raw.send(&[run("select 1 as before"), run("select 1 / 0 as wrong"), run("select 1 as after"), raw::sync()]);
