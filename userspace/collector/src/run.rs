@@ -5,6 +5,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
     },
     time::Duration,
 };
@@ -57,6 +58,8 @@ pub struct Output {
     pub data_dir: PathBuf,
     /// Who may read the status.
     pub access: Access,
+    /// What else the user should find in the status, such as that the server had to be started again.
+    pub notes: Receiver<String>,
 }
 
 /// Facts of the running host, recorded as they are asked for.
@@ -219,6 +222,7 @@ impl Collector {
             }
             Err(error) => self.reporter.note(error.to_string()),
         }
+        output.notes.try_iter().for_each(|note| self.reporter.note(note));
         let status = self.reporter.report(now_ns, self.probes.states(), pipeline.losses(), pipeline.counters());
         if let Err(error) = status::write(&output.data_dir, status, output.access) {
             tracing::warn!("{error}");

@@ -164,6 +164,7 @@ impl Sources {
     pub fn for_command(place: &Place, listen: Option<&str>) -> Result<Self, Failure> {
         let mut sources = Self::gather(place.config.as_deref())?;
         if let Some(folder) = &place.data_dir {
+            check_local(folder)?;
             let absolute = std::path::absolute(folder);
             sources.data_dir = Some(absolute.explain(format!("cannot use the folder {}", folder.display()))?);
         }
@@ -214,10 +215,7 @@ impl Sources {
         if config.host.is_empty() {
             config.host.clone_from(&self.hostname);
         }
-        if config.data_dir.to_string_lossy().contains("://") {
-            return Err(Failure::new(format!("cannot use {}: it is not a local folder", config.data_dir.display()))
-                .help("copy the history to a local folder first, and name that with --data-dir"));
-        }
+        check_local(&config.data_dir)?;
         Ok(config)
     }
 
@@ -244,6 +242,14 @@ impl Sources {
             None => Failure::new(format!("{place}: {message}")).help("`hitscope config check FILE` checks a file"),
         }
     }
+}
+
+fn check_local(data_dir: &Path) -> Result<(), Failure> {
+    if data_dir.to_string_lossy().contains("://") {
+        return Err(Failure::new(format!("cannot use {}: it is not a local folder", data_dir.display()))
+            .help("copy the history to a local folder first, and name that with --data-dir"));
+    }
+    Ok(())
 }
 
 fn floor_char_boundary(text: &str, index: usize) -> usize {

@@ -29,7 +29,7 @@ fn help_teaches_by_example() {
     for command in ["run", "serve", "check", "status", "query", "record", "replay"] {
         let outcome = hitscope(&[command, "--help"]);
         assert_eq!(outcome.code, Some(0));
-        assert!(outcome.stdout.contains(&format!("Examples:\n  ")), "{outcome:?}");
+        assert!(outcome.stdout.contains("Examples:\n  "), "{outcome:?}");
         assert!(outcome.stdout.contains(&format!("hitscope {command}")), "{outcome:?}");
     }
     assert!(hitscope(&["--help"]).stdout.contains("sudo hitscope run"));
@@ -118,11 +118,15 @@ fn run_refuses_a_taken_port_and_an_unusable_folder_before_it_does_anything() {
     refused(&outcome, 1, &[&format!("cannot serve the page: {address} is in use"), "--listen"]);
     assert!(!data_dir.exists());
 
-    let outcome = hitscope(&["run", "--data-dir", "/proc/hitscope"]);
+    let outcome = hitscope(&["run", "--no-serve", "--data-dir", "/proc/hitscope"]);
     refused(&outcome, 1, &["cannot use the data folder /proc/hitscope: ", "help: use another folder with --data-dir"]);
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    refused(&hitscope(&["run", "--data-dir", file.to_str().unwrap()]), 1, &["cannot use the data folder"]);
+    refused(
+        &hitscope(&["run", "--no-serve", "--data-dir", file.to_str().unwrap()]),
+        1,
+        &["cannot use the data folder"],
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub fn check(arguments: &cli::Check) -> Result<ExitCode, Failure> {
                 name: "probes".into(),
                 state: State::Missing,
                 reason: error.to_string(),
-                mend: Some("see the reason".into()),
+                mend: Some("if the reason does not tell, report it to the project".into()),
             }],
         }
     } else {

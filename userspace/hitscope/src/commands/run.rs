@@ -54,12 +54,11 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
     };
     println!("the history is in {}", config.data_dir.display());
 
-    let output = Output { writer, data_dir: config.data_dir.clone(), access };
+    let output = Output { writer, data_dir: config.data_dir.clone(), access, notes: noted };
     let collected = collect(&config.collector, &Place::here(&config.host), probes, Some(output), None, &stop);
     if let Some(keeper) = keeper {
         keeper.stop();
     }
-    drop(noted);
     collected.explain("the collector ended")?;
     Ok(ExitCode::SUCCESS)
 }
