@@ -197,7 +197,7 @@ impl Shape {
     fn new(n: u64, random: &mut Random) -> Self {
         Self {
             operation: format!("select column_{n}, other from table_{} where id = $1 and state = $2", n % 11).into(),
-            service: ["postgresql@15-main", "postgresql@16-reports"][usize::from(n % 8 == 0)].into(),
+            service: ["postgresql@15-main", "postgresql@16-reports"][usize::from(n.is_multiple_of(8))].into(),
             weight: 1000 / (n + 1),
             base_ns: 20_000 << (n % 9),
             request_bytes: 60 + random.below(100),
@@ -257,7 +257,7 @@ fn hit(random: &mut Random, shapes: &[Shape], at: u64) -> Hit {
 fn process(n: u32) -> Process {
     let command: Arc<str> =
         ["kworker/u8", "postgres", "java", "sshd", "nginx", "systemd-journal"][n as usize % 6].into();
-    let kernel = n % 6 == 0;
+    let kernel = n.is_multiple_of(6);
     Process {
         time: 0,
         interval_ns: 5 * SECOND_NS,

@@ -281,7 +281,7 @@ mod tests {
     fn a_torn_tail_at_every_byte_leaves_what_was_appended_before() {
         let first = Row::batch(&[hitmap(0, "a", 1), hitmap(0, "b", 2)]);
         let second = Row::batch(&[hitmap(1, "b", 3)]);
-        let (_dir, path) = appended(&[first.clone()]);
+        let (_dir, path) = appended(std::slice::from_ref(&first));
         let whole_first = fs::metadata(&path).unwrap().len() as usize;
         let (_dir, path) = appended(&[first.clone(), second.clone()]);
         let bytes = fs::read(&path).unwrap();
@@ -301,11 +301,11 @@ mod tests {
     #[test]
     fn zeros_or_noise_at_the_end_are_a_torn_tail_too() {
         let batch = Row::batch(&[event(1, "x")]);
-        let (_dir, path) = appended(&[batch.clone()]);
+        let (_dir, path) = appended(std::slice::from_ref(&batch));
         let bytes = fs::read(&path).unwrap();
         for tail in [vec![0; 100], vec![0xff; 100], b"noise, longer than a message's head".to_vec()] {
             write_anew(&path, &[&bytes[..], &tail].concat());
-            assert_eq!(read_open(&path).unwrap().1, [batch.clone()]);
+            assert_eq!(read_open(&path).unwrap().1, std::slice::from_ref(&batch));
             assert_eq!(recover(&path).unwrap().torn_bytes, tail.len() as u64);
         }
     }

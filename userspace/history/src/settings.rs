@@ -86,7 +86,7 @@ fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// In the largest unit that leaves no remainder.
 fn format(value: u64, units: &[(&str, u64)]) -> String {
     let (unit, factor) =
-        units.iter().find(|(_, factor)| value != 0 && value % factor == 0).unwrap_or(&units[units.len() - 1]);
+        units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor)).unwrap_or(&units[units.len() - 1]);
     format!("{}{unit}", value / factor)
 }
 

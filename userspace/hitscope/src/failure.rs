@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn what_why_and_what_to_do_each_once() {
         let cause = std::io::Error::other("disk on fire");
-        let error = anyhow::Error::new(cause).context("cannot write x: disk on fire");
+        let error = Error::new(cause).context("cannot write x: disk on fire");
         let report = Err::<(), _>(error).explain_help("cannot keep the history", "call somebody").unwrap_err().report();
         assert_eq!(report, "error: cannot keep the history: cannot write x: disk on fire\nhelp: call somebody");
     }

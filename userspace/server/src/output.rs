@@ -79,7 +79,7 @@ pub enum Error {
 
 enum Kind<W: Write + Send> {
     Table { output: W, schema: SchemaRef, batches: Vec<RecordBatch> },
-    Csv(csv::Writer<W>),
+    Csv(Box<csv::Writer<W>>),
     Json(arrow::json::Writer<W, JsonArray>),
     Parquet(Box<ArrowWriter<W>>),
     Arrow(ipc::writer::StreamWriter<W>),
@@ -97,7 +97,7 @@ impl<W: Write + Send> Writer<W> {
                 let mut writer = csv::WriterBuilder::new().with_header(true).build(output);
                 // So that the header is there when no rows are.
                 writer.write(&flat(&RecordBatch::new_empty(schema.clone()))?)?;
-                Kind::Csv(writer)
+                Kind::Csv(Box::new(writer))
             }
             Format::Json => Kind::Json(json(output)),
             Format::Parquet => {

@@ -67,9 +67,7 @@ pub fn escape(text: &str) -> String {
 fn truncated(text: &str, limit: usize) -> Option<String> {
     const MARK: &str = "…";
     const CLOSE: &str = "\n```";
-    if text.chars().nth(limit).is_none() {
-        return None;
-    }
+    text.chars().nth(limit)?;
     let keep = limit.saturating_sub(1 + CLOSE.len());
     let end = text.char_indices().nth(keep).map_or(text.len(), |(at, _)| at);
     let mut head = &text[..end];

@@ -117,9 +117,9 @@ fn equal(secret: &str, presented: &str) -> bool {
 
 /// Stands before every handler.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let mut response = match admit(&app.access, &request) {
-        Ok(()) => next.run(request).await,
-        Err(response) => response,
+    let mut response = match refusal(&app.access, &request) {
+        None => next.run(request).await,
+        Some(refusal) => refusal,
     };
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -129,14 +129,17 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
     response
 }
 
-fn admit(access: &Access, request: &Request) -> Result<(), Response> {
+/// The answer to a request that may not pass.
+fn refusal(access: &Access, request: &Request) -> Option<Response> {
     let headers = request.headers();
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let host = request.uri().authority().map(Authority::as_str).or_else(|| text(header::HOST)).unwrap_or_default();
     if !access.is_own_host(host) {
-        return Err(Failure::new(403, format!("the Host header {host:?} is not this server"))
-            .hint("open it as localhost, or set server.public_url to the name it is reached at")
-            .into_response());
+        return Some(
+            Failure::new(403, format!("the Host header {host:?} is not this server"))
+                .hint("open it as localhost, or set server.public_url to the name it is reached at")
+                .into_response(),
+        );
     }
     let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or_default());
     // A link from another site may open the page. Anything else must come from the page itself, or from no browser.
@@ -144,20 +147,20 @@ fn admit(access: &Access, request: &Request) -> Result<(), Response> {
         request.method() == Method::GET && text(HeaderName::from_static("sec-fetch-mode")) == Some("navigate");
     let elsewhere = matches!(text(HeaderName::from_static("sec-fetch-site")), Some("cross-site" | "same-site"));
     if origin.is_some_and(|origin| !access.is_own_origin(origin, host)) || (elsewhere && !opens_page) {
-        return Err(Failure::new(403, "requests from other web pages are refused").into_response());
+        return Some(Failure::new(403, "requests from other web pages are refused").into_response());
     }
     let path = request.uri().path();
     if access.knows(headers) || matches!(path, "/healthz" | "/login" | "/login.css") {
-        return Ok(());
+        return None;
     }
     let accepts_page = text(header::ACCEPT).is_some_and(|accept| accept.contains("text/html"));
     if request.method() == Method::GET && accepts_page && !path.starts_with("/api/") {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-        return Err(Redirect::to(&format!("/login?next={}", encode(target))).into_response());
+        return Some(Redirect::to(&format!("/login?next={}", encode(target))).into_response());
     }
     let failure =
         Failure::new(401, "a token is needed").hint("send `Authorization: Bearer <token>`, or log in at /login");
-    Err(([(header::WWW_AUTHENTICATE, "Bearer")], failure).into_response())
+    Some(([(header::WWW_AUTHENTICATE, "Bearer")], failure).into_response())
 }
 
 /// Percent-encodes what may not stand in a parameter.

@@ -30,7 +30,7 @@ fn answer(files: Files, method: &Method, uri: &Uri, headers: &HeaderMap) -> Resp
             .hint("/api/v1/openapi.json lists the addresses")
             .into_response();
     }
-    if method != &Method::GET && method != &Method::HEAD {
+    if *method != Method::GET && *method != Method::HEAD {
         return Failure::new(405, "this address takes another method").into_response();
     }
     // What is no file is a view of the page, which finds its way itself.
