@@ -48,7 +48,11 @@ impl Tally {
     pub fn runner(&mut self, name: &str, limit: Duration, command: &mut Command) {
         say!("── {name}: {}", describe(command));
         let start = Instant::now();
-        let counts = match run_counted(command, limit) {
+        let pass_on = |line: &str| {
+            // A closed stdout must not end the run.
+            let _ = writeln!(std::io::stdout(), "{line}");
+        };
+        let counts = match run_counted(command, limit, pass_on) {
             Ok((mut counts, complaint)) => {
                 if let Some(complaint) = complaint {
                     say!("{name}: {complaint}");
@@ -101,8 +105,8 @@ impl Tally {
     }
 }
 
-/// Runs to the end with stdout passed on; returns the counts, and what is wrong beside failed tests.
-fn run_counted(command: &mut Command, limit: Duration) -> Result<(Counts, Option<String>)> {
+/// Runs to the end with each line of stdout given to `show`; returns the counts, and what is wrong beside failed tests.
+fn run_counted(command: &mut Command, limit: Duration, mut show: impl FnMut(&str)) -> Result<(Counts, Option<String>)> {
     // coreutils' `timeout` also ends what the runner started.
     let mut timed = Command::new("timeout");
     timed.args(["--kill-after=10", &limit.as_secs().to_string()]).arg(command.get_program()).args(command.get_args());
@@ -121,8 +125,7 @@ fn run_counted(command: &mut Command, limit: Duration) -> Result<(Counts, Option
         for line in BufReader::new(output).split(b'\n') {
             let line = line.context("reading its output")?;
             let line = String::from_utf8_lossy(&line);
-            // A closed stdout must not end the run.
-            let _ = writeln!(std::io::stdout(), "{line}");
+            show(&line);
             counts.add(closing_line(&line));
         }
     }
@@ -176,17 +179,18 @@ mod tests {
     #[test]
     fn a_runner_that_dies_without_a_count_is_a_failure() {
         let (counts, complaint) =
-            run_counted(Command::new("sh").args(["-c", "exit 3"]), Duration::from_secs(5)).unwrap();
+            run_counted(Command::new("sh").args(["-c", "exit 3"]), Duration::from_secs(5), |_| {}).unwrap();
         assert_eq!(counts, Counts::default());
         assert!(complaint.unwrap().contains("without a failed test"));
         let (counts, complaint) =
-            run_counted(Command::new("sh").args(["-c", "echo '# fail 1'; exit 1"]), Duration::from_secs(5)).unwrap();
+            run_counted(Command::new("sh").args(["-c", "echo '# fail 1'; exit 1"]), Duration::from_secs(5), |_| {})
+                .unwrap();
         assert_eq!((counts.failed, complaint), (1, None));
     }
 
     #[test]
     fn a_runner_that_hangs_is_ended() {
-        let (_, complaint) = run_counted(Command::new("sleep").arg("60"), Duration::from_secs(1)).unwrap();
+        let (_, complaint) = run_counted(Command::new("sleep").arg("60"), Duration::from_secs(1), |_| {}).unwrap();
         assert_eq!(complaint.unwrap(), "ended after 1 s");
     }
 }
