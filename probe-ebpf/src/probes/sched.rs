@@ -196,7 +196,7 @@ pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     let task = argument(&context, 0);
     let (thread_id, _) = ids(task);
     if let Some(thread) = thread::get(thread_id) {
-        account(thread, now());
+        // Its last time is accounted as it leaves the CPU for good: here, unlike there, an interruption may account too.
         thread.exited = 1;
     }
     let Some(signal) = read::<Address>(task, offset!(task_signal)) else { return 0 };

@@ -201,6 +201,7 @@ impl Pipeline {
             Event::Clock(clock) => {
                 self.clocks.set(clock);
                 self.now_ns = self.now_ns.max(clock.monotonic_ns);
+                self.processes.begin(self.clocks.wall(clock.monotonic_ns));
             }
             Event::Exec(event) => self.exec(event, facts),
             Event::Exit(event) => self.exit(event, facts),

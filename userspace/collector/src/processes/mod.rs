@@ -127,6 +127,8 @@ pub struct Processes {
     /// When they last came, monotonic, ns.
     drained_ns: u64,
     sampled_ns: Option<i64>,
+    /// When records began to come, wall clock, ns.
+    begun_ns: i64,
     samples: u64,
     reads_left: u32,
 }
@@ -146,6 +148,7 @@ impl Default for Processes {
             scheduler: false,
             drained_ns: 0,
             sampled_ns: None,
+            begun_ns: i64::MAX,
             samples: 0,
             reads_left: READS_PER_SECOND,
         }
@@ -153,6 +156,11 @@ impl Default for Processes {
 }
 
 impl Processes {
+    /// Records come from now on, wall clock, ns: of what starts later, everything is seen.
+    pub fn begin(&mut self, now_ns: i64) {
+        self.begun_ns = self.begun_ns.min(now_ns);
+    }
+
     /// Once a second.
     pub fn tick(&mut self, now_ns: u64, clocks: &Clocks, rows: &mut Vec<tables::Process>) {
         self.reads_left = READS_PER_SECOND;
@@ -269,7 +277,8 @@ impl Processes {
         self.write_ended(now_ns, clocks, rows);
     }
 
-    /// All processes at the end of an interval: a row for each, but for the first sample, which is where counting begins.
+    /// All processes at the end of an interval: a row for each. At the first sample, which is where counting begins, only
+    /// for those that started since records came.
     pub fn sample(
         &mut self,
         sample: &ProcessSample,
@@ -308,8 +317,8 @@ impl Processes {
                 continue;
             }
             let now = Totals::observed(stat, &process.usage);
-            if let Some(before_ns) = before {
-                let born = process.info.start_time_ns;
+            let born = process.info.start_time_ns;
+            if let Some(before_ns) = before.or_else(|| (born >= self.begun_ns).then_some(born)) {
                 // Not in the sample before: it began since, or what it was is told by its row at exit.
                 let totals = process.totals.unwrap_or(if process.reported { now } else { Totals::ZERO });
                 let from_ns = process.counted_ns.max(before_ns).max(born).min(sample.end_ns);

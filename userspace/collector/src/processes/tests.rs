@@ -44,6 +44,20 @@ impl Bench {
 }
 
 #[test]
+fn what_started_after_us_is_counted_from_its_start() {
+    let mut bench = Bench::new();
+    bench.processes.begin(EPOCH + 2 * SECOND as i64);
+    bench.drain(4 * SECOND, &[times(42, SECOND, 900 * MS), times(43, 3 * SECOND, 200 * MS)]);
+    let rows = bench.sample(5, vec![observed(42, 100, "old", (80, 10)), observed(43, 300, "new", (15, 5))]);
+    assert_eq!(rows.iter().map(|row| row.pid).collect::<Vec<_>>(), [43]);
+    assert_eq!((rows[0].interval_ns, rows[0].cpu_user_ns, rows[0].cpu_system_ns), (2 * SECOND, 150 * MS, 50 * MS));
+    // And only once.
+    bench.drain(9 * SECOND, &[times(43, 3 * SECOND, 8 * MS)]);
+    let rows = bench.sample(10, vec![observed(43, 300, "new", (16, 5))]);
+    assert_eq!((rows[0].interval_ns, rows[0].cpu_user_ns), (5 * SECOND, 8 * MS));
+}
+
+#[test]
 fn a_row_holds_the_schedulers_time_divided_as_the_kernel_divides_it() {
     let mut bench = Bench::new();
     // What is counted before the first sample belongs to no interval.
