@@ -11,7 +11,7 @@ use aya_ebpf::{
 use hitscope_schemas::{event::lost, sched::ProcessKey};
 
 use crate::{
-    kernel::{Address, process_start_ns},
+    kernel::{Address, process_start_ns, read_or_zero},
     lost::count,
 };
 
@@ -30,18 +30,18 @@ pub struct Thread {
     pub enter_ns: u64,
     /// Its process.
     pub process: ProcessKey,
-    /// Since when it has been on a CPU and not yet accounted, ns; 0: it is not on one.
+    /// Since when it has been on a CPU, ns; 0: it is not on one, or came there unseen.
     pub on_cpu_since: u64,
     /// Since when it has been waiting for a CPU, ns; 0: it is not.
     pub runnable_since: u64,
-    /// Time on a CPU, ns.
+    /// Time on a CPU up to when it last left one, by the scheduler's own account, ns.
     pub cpu_ns: u64,
+    /// As `cpu_ns`, up to where its process was last given it.
+    pub accounted_ns: u64,
     /// Time waiting for a CPU, ns.
     pub runqueue_ns: u64,
     /// That part of `runqueue_ns` that its process was not yet given, ns.
     pub runqueue_due_ns: u64,
-    /// 1 once it has exited; its place is freed when it leaves the CPU for good.
-    pub exited: u64,
 }
 
 #[map]
@@ -77,6 +77,7 @@ pub fn get_or_insert(thread_id: u32, pid: u32, task: impl FnOnce() -> Address) -
 
 #[inline(never)]
 fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread> {
+    let cpu_ns = read_or_zero(task, offset!(task_sum_exec_runtime));
     let thread = Thread {
         thread_id,
         syscall: 0,
@@ -84,10 +85,10 @@ fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread
         process: ProcessKey { start_ns: process_start_ns(task), pid, generation: 0 },
         on_cpu_since: 0,
         runnable_since: 0,
-        cpu_ns: 0,
+        cpu_ns,
+        accounted_ns: cpu_ns,
         runqueue_ns: 0,
         runqueue_due_ns: 0,
-        exited: 0,
     };
     let place = THREADS.get_ptr_mut(thread_id & (PLACES - 1))?;
     // SAFETY: as in `get`. Two threads may find the same place free at once; the later stays, and the

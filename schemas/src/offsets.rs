@@ -71,6 +71,8 @@ offsets! {
     task_read_bytes = "task_struct" "ioac.read_bytes";
     /// Bytes sent to storage.
     task_write_bytes = "task_struct" "ioac.write_bytes";
+    /// Time on CPUs so far, ns; brought up to date at each switch and tick.
+    task_sum_exec_runtime = "task_struct" "se.sum_exec_runtime";
     /// Scheduler state.
     task_state = "task_struct" "__state" | "state";
     /// Living threads.

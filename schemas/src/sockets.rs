@@ -24,8 +24,14 @@ pub struct ThreadTimes {
     pub cpu_ns: u64,
     /// Runnable, waiting for a CPU.
     pub runqueue_ns: u64,
+    /// Blocked on a disk or another block device.
+    pub disk_ns: u64,
+    /// Blocked on a lock or a semaphore.
+    pub lock_ns: u64,
+    /// Blocked on a socket.
+    pub network_ns: u64,
 }
-record!(ThreadTimes, 16);
+record!(ThreadTimes, 40);
 
 /// First traffic seen on a socket (or seen again after its entry had to make room).
 #[repr(C)]
@@ -68,16 +74,21 @@ pub struct SegmentEvent {
     pub length: u64,
     /// The calling thread's times at the call's return.
     pub times: ThreadTimes,
+    /// How long the first of these bytes had lain in the socket before the call returned; 0 where unknown or sent, ns.
+    pub queued_ns: u64,
     /// [`RECEIVED`] or [`SENT`].
     pub direction: u32,
     /// Captured bytes from the front.
     pub head_len: u32,
     /// Captured bytes from the end.
     pub tail_len: u32,
-    /// Zero.
-    pub padding: u32,
+    /// [`PLAINTEXT`] or 0.
+    pub flags: u32,
 }
-record!(SegmentEvent, 88);
+record!(SegmentEvent, 120);
+
+/// The bytes are what a TLS library handed to or took from the process; offsets count these, not what went over the wire.
+pub const PLAINTEXT: u32 = 1;
 
 /// The process that used the socket closed it.
 #[repr(C)]

@@ -167,13 +167,21 @@ tables! {
         local_port: U16;
         /// Whether the connection was encrypted.
         encrypted: Bool;
+        /// Who logged in on the connection, where that was seen.
+        user: Opt<Text>;
+        /// Database or schema of the connection, where that was seen.
+        database: Opt<Text>;
+        /// Name that the client gave itself, where that was seen.
+        application: Opt<Text>;
+        /// Whom the request was addressed to: the `Host` header or `:authority`.
+        authority: Opt<Text>;
         /// The hit's shape: the statement with its literals taken out, or method and path template.
         operation: Text;
         /// Hash of the operation, equal on every host.
         operation_id: U64;
         /// `ok`, `error` or `aborted`.
         status: Text;
-        /// SQLSTATE, MySQL errno, HTTP status.
+        /// SQLSTATE, MySQL errno, HTTP status, gRPC status, the first word of a Redis error.
         error_code: Opt<Text>;
         /// The error's text.
         error_message: Opt<Text>;

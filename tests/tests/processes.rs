@@ -38,11 +38,9 @@ fn cpu_ns(daemon: &Daemon, pid: u32, start_time: &Value) -> (u64, u64) {
     (number(&rows[0]["cpu_ns"]), number(&rows[0]["n"]))
 }
 
-/// `wait4` leaves out what interrupts and the hypervisor took from the process meanwhile, which hitscope, who looks at the
-/// clock, cannot; so there is room above for a few interruptions, and below for little but the exit itself.
+/// Both read the scheduler's own account; ours goes on to the last switch, a little after the parent was told.
 fn assert_close(seen_ns: u64, process: &Ended) {
-    let (least, most) = (process.cpu_ns * 97 / 100, process.cpu_ns * 105 / 100);
-    let close = seen_ns + 1_000_000 >= least && seen_ns <= most + 10_000_000;
+    let close = seen_ns + 100_000 >= process.cpu_ns && seen_ns <= process.cpu_ns + 1_000_000;
     assert!(close, "hitscope: {seen_ns} ns, wait4: {} ns", process.cpu_ns);
 }
 
@@ -68,7 +66,6 @@ fn short_lives() {
         assert_close(cpu_ns, process);
         (seen, used) = (seen + cpu_ns, used + process.cpu_ns);
     }
-    assert!(seen >= used * 97 / 100 && seen <= used * 110 / 100, "hitscope: {seen} ns, wait4: {used} ns");
     println!("20 processes of 20 ms: hitscope {:.3} ms, wait4 {:.3} ms", seen as f64 / 1e6, used as f64 / 1e6);
 }
 

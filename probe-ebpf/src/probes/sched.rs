@@ -14,7 +14,7 @@ use hitscope_schemas::{
 
 use super::generation;
 use crate::{
-    kernel::{Address, process_start_ns, read, read_or_zero},
+    kernel::{Address, current_task, process_start_ns, read, read_or_zero},
     lost::count,
     ring,
     ring::argument,
@@ -44,6 +44,9 @@ fn ids(task: Address) -> (u32, u32) {
     (read(task, offset!(task_pid)).unwrap_or(0), read(task, offset!(task_tgid)).unwrap_or(0))
 }
 
+/// Scheduler state of a thread that leaves the CPU for good (include/linux/sched.h).
+const TASK_DEAD: u32 = 0x80;
+
 /// A thread leaves the CPU and another gets it.
 #[btf_tracepoint(function = "sched_switch")]
 pub fn sched_switch(context: BtfTracePointContext) -> i32 {
@@ -53,8 +56,10 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     let thread_id: u32 = read(previous, offset!(task_pid)).unwrap_or(0);
     if thread_id != 0 {
         if let Some(thread) = thread::get(thread_id) {
-            let running = preempted || read::<u32>(previous, offset!(task_state)).unwrap_or(0) == 0;
-            let times = account(thread, now);
+            let state: u32 = read(previous, offset!(task_state)).unwrap_or(0);
+            let running = preempted || state == 0;
+            let times = account(thread, previous);
+            thread.cpu_ns = thread.accounted_ns;
             thread.on_cpu_since = 0;
             if running {
                 thread.runnable_since = now;
@@ -63,7 +68,7 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
                 times.voluntary_switches += u64::from(!running);
                 times.involuntary_switches += u64::from(running);
             }
-            if thread.exited != 0 {
+            if state & TASK_DEAD != 0 {
                 thread::remove(thread_id);
             }
         }
@@ -83,15 +88,13 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Gives a thread's process the time since the thread was last accounted.
+/// Gives a thread's process the time since the thread was last accounted. By the scheduler's account, not the clock, since
+/// a switch can go unseen.
 #[inline(always)]
-fn account(thread: &mut Thread, now: u64) -> Option<&'static mut ProcessTimes> {
-    if thread.on_cpu_since == 0 {
-        return None;
-    }
-    let ran = now - thread.on_cpu_since;
-    thread.on_cpu_since = now;
-    thread.cpu_ns += ran;
+fn account(thread: &mut Thread, task: Address) -> Option<&'static mut ProcessTimes> {
+    let cpu_ns: u64 = read(task, offset!(task_sum_exec_runtime))?;
+    let ran = cpu_ns.saturating_sub(thread.accounted_ns);
+    thread.accounted_ns = cpu_ns;
     let key = ProcessKey { generation: generation(), ..thread.process };
     let times = process_times(&key)?;
     times.cpu_ns += ran;
@@ -145,7 +148,7 @@ pub fn sched_tick(_context: PerfEventContext) -> i32 {
     let thread_id = bpf_get_current_pid_tgid() as u32;
     if thread_id != 0 {
         if let Some(thread) = thread::get(thread_id) {
-            account(thread, now());
+            account(thread, current_task());
         }
     }
     0
@@ -194,11 +197,6 @@ pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     let task = argument(&context, 0);
-    let (thread_id, _) = ids(task);
-    if let Some(thread) = thread::get(thread_id) {
-        // Its last time is accounted as it leaves the CPU for good: here, unlike there, an interruption may account too.
-        thread.exited = 1;
-    }
     let Some(signal) = read::<Address>(task, offset!(task_signal)) else { return 0 };
     if read::<i32>(signal, offset!(signal_live)).unwrap_or(1) == 0 {
         process_exit(task, signal);

@@ -140,7 +140,8 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     event.socket = socket;
     event.enter_ns = thread.enter_ns;
     event.direction = direction;
-    event.padding = 0;
+    event.flags = 0;
+    event.queued_ns = 0;
     event.times = times(thread, event.header.time_ns);
     let cursor = &mut scratch()?.cursor;
     *cursor = Cursor {
@@ -223,11 +224,20 @@ fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
-/// The thread's times up to now: those of its closed stretches and of the one it is in.
+/// The thread's times up to now: those of its closed stretches and of the one it is in. Zero where the begin of that one
+/// was not seen.
 #[inline(always)]
 fn times(thread: &Thread, now: u64) -> ThreadTimes {
-    let open = if thread.on_cpu_since != 0 { now - thread.on_cpu_since } else { 0 };
-    ThreadTimes { cpu_ns: thread.cpu_ns + open, runqueue_ns: thread.runqueue_ns }
+    if thread.on_cpu_since == 0 {
+        return ThreadTimes::default();
+    }
+    ThreadTimes {
+        cpu_ns: thread.cpu_ns + (now - thread.on_cpu_since),
+        runqueue_ns: thread.runqueue_ns,
+        disk_ns: 0,
+        lock_ns: 0,
+        network_ns: 0,
+    }
 }
 
 /// The open file and inode behind a file descriptor, if it is a socket.

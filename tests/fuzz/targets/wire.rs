@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use hitscope_wire::{Connection, Direction, Mark, Outcome, Segment, Settings};
+use hitscope_wire::{Connection, Direction, Facts, Mark, Outcome, Segment, Settings};
 use libfuzzer_sys::fuzz_target;
 
 /// Takes `length` bytes from the front, or what is left.
@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
     let mut connection = Connection::new(Arc::new(settings));
     let mut offsets = [0_u64; 2];
     let mut time_ns = 0;
-    let mut sink = |outcome: Outcome| {
+    let mut sink = |outcome: Outcome, _: &Facts| {
         if let Outcome::Hit(hit) = outcome {
             assert!(!hit.operation.is_empty());
         }

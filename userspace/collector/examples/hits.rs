@@ -15,7 +15,7 @@ use hitscope_collector::{
     windows::{Measures, Origin, Windows},
 };
 use hitscope_schemas::sockets::{FAMILY_INET, RECEIVED, SENT, SegmentEvent, SocketEvent};
-use hitscope_wire::{Exchange, Mark, Protocol, Side, Status};
+use hitscope_wire::{Exchange, Facts as Session, Mark, Protocol, Side, Status};
 
 const CONNECTIONS: usize = 4;
 const PER_SECOND: u64 = 25_000;
@@ -137,6 +137,7 @@ fn count(statements: u64) {
             rows: Some(1),
             request_bytes: 10,
             response_bytes: 20,
+            authority: None,
             text: None,
         };
         let measures = Measures {
@@ -145,7 +146,7 @@ fn count(statements: u64) {
             cpu_ns: Some(1),
             runqueue_ns: Some(1),
         };
-        windows.add(&group, &origin, false, measures, exchange);
+        windows.add(&group, &origin, &Session::default(), measures, exchange);
         if index % PER_SECOND == PER_SECOND - 1 {
             windows.flush(&mut rows);
             rows = Rows::default();

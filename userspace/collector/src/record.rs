@@ -34,7 +34,7 @@ use crate::{
 
 const MAGIC: [u8; 8] = *b"HITSCOPE";
 /// Raised whenever a frame or a kernel record changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// No frame is longer; a longer one is damage, bytes.
 const MAX_FRAME: usize = 256 << 20;
 

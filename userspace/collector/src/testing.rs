@@ -149,10 +149,11 @@ pub fn segment(time_ns: u64, pid: u32, socket: u64, direction: u32, offset: u64,
         enter_ns: time_ns - 1000,
         offset,
         length: length as u64,
-        times: ThreadTimes { cpu_ns: time_ns / 4, runqueue_ns: time_ns / 8 },
+        times: ThreadTimes { cpu_ns: time_ns / 4, runqueue_ns: time_ns / 8, ..ThreadTimes::default() },
         direction,
         head_len: length as u32,
         tail_len: 0,
-        padding: 0,
+        queued_ns: 0,
+        flags: 0,
     }
 }

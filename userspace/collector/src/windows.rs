@@ -10,7 +10,7 @@ use std::{rc::Rc, sync::Arc};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hitscope_schemas::{latency, tables};
-use hitscope_wire::{Exchange, Status};
+use hitscope_wire::{Exchange, Facts, Status};
 
 use self::sample::Sample;
 use crate::{
@@ -225,7 +225,7 @@ impl Windows {
     }
 
     /// Counts a hit, and keeps it or not.
-    pub fn add(&mut self, group: &GroupId, origin: &Origin, encrypted: bool, measures: Measures, exchange: Exchange) {
+    pub fn add(&mut self, group: &GroupId, origin: &Origin, session: &Facts, measures: Measures, exchange: Exchange) {
         self.hits += 1;
         let failed = !matches!(exchange.status, Status::Ok);
         let status = self.name(exchange.status.as_str());
@@ -289,7 +289,11 @@ impl Windows {
             remote_address: origin.remote_address.clone(),
             remote_port: origin.remote_port,
             local_port: origin.local_port,
-            encrypted,
+            encrypted: session.encrypted,
+            user: session.user.clone(),
+            database: session.database.clone(),
+            application: session.application.clone(),
+            authority: exchange.authority,
             operation: name.clone(),
             operation_id: id,
             status,

@@ -116,7 +116,7 @@ impl Stream {
                 tail: &[],
             };
             *offset += bytes.len() as u64;
-            self.connection.feed(&segment, &mut |outcome| match outcome {
+            self.connection.feed(&segment, &mut |outcome, _| match outcome {
                 Outcome::Hit(hit) => *hits += usize::from(std::hint::black_box(hit).rows.is_some()),
                 other => panic!("{other:?}"),
             });

@@ -32,21 +32,24 @@ pub(crate) enum Detection {
     Never,
 }
 
+/// Takes what comes of the segments, with what is known of the connection by then.
+pub type Sink<'a> = &'a mut dyn FnMut(Outcome, &Facts);
+
 /// What a decoder works with during one segment.
 pub(crate) struct Context<'a> {
     pub settings: &'a Settings,
     pub facts: &'a mut Facts,
-    pub sink: &'a mut dyn FnMut(Outcome),
+    pub sink: Sink<'a>,
 }
 
 impl Context<'_> {
     pub fn hit(&mut self, exchange: Exchange) {
-        (self.sink)(Outcome::Hit(exchange));
+        (self.sink)(Outcome::Hit(exchange), self.facts);
     }
 
     pub fn lost(&mut self, reason: &'static str, count: u64) {
         if count > 0 {
-            (self.sink)(Outcome::Lost { reason, count });
+            (self.sink)(Outcome::Lost { reason, count }, self.facts);
         }
     }
 }
@@ -106,7 +109,7 @@ impl Connection {
     }
 
     /// Takes a segment; `sink` gets what comes of it.
-    pub fn feed(&mut self, segment: &Segment<'_>, sink: &mut dyn FnMut(Outcome)) -> Verdict {
+    pub fn feed(&mut self, segment: &Segment<'_>, sink: Sink<'_>) -> Verdict {
         let verdict = match &mut self.state {
             State::Decoded(decoder) => {
                 let context = &mut Context { settings: &self.settings, facts: &mut self.facts, sink };
@@ -115,14 +118,20 @@ impl Connection {
             State::Unknown(_) => self.detect(segment, sink),
             State::Ignored => return Verdict::Ignored,
         };
-        if verdict == Verdict::Ignored {
-            self.state = State::Ignored;
+        match (verdict, &self.state) {
+            (Verdict::Ignored, _) => self.state = State::Ignored,
+            // What it took for its protocol turned out not to be: another may know it.
+            (Verdict::Unknown, State::Decoded(_)) => {
+                self.facts = Facts::default();
+                self.state = State::Unknown(Unknown::default());
+            }
+            _ => {}
         }
         verdict
     }
 
     /// The connection ended: what was not answered is aborted.
-    pub fn close(&mut self, time_ns: u64, sink: &mut dyn FnMut(Outcome)) {
+    pub fn close(&mut self, time_ns: u64, sink: Sink<'_>) {
         if let State::Decoded(decoder) = &mut self.state {
             decoder.close(time_ns, &mut Context { settings: &self.settings, facts: &mut self.facts, sink });
         }
@@ -144,7 +153,7 @@ impl Connection {
             }
     }
 
-    fn detect(&mut self, segment: &Segment<'_>, sink: &mut dyn FnMut(Outcome)) -> Verdict {
+    fn detect(&mut self, segment: &Segment<'_>, sink: Sink<'_>) -> Verdict {
         let State::Unknown(unknown) = &mut self.state else { return Verdict::Unknown };
         let turned = unknown.last_direction.replace(segment.direction) != Some(segment.direction);
         unknown.segments = if turned { 1 } else { unknown.segments + 1 };
@@ -166,7 +175,7 @@ impl Connection {
             }
             Detection::Encrypted(protocol) => {
                 self.facts = Facts { protocol: Some(protocol), encrypted: true, ..Facts::default() };
-                sink(Outcome::Encrypted(protocol));
+                sink(Outcome::Encrypted(protocol), &self.facts);
                 Verdict::Ignored
             }
             Detection::Maybe => Verdict::Unknown,

@@ -20,8 +20,8 @@ mod segment;
 mod settings;
 pub mod sql;
 
-pub use connection::Connection;
+pub use connection::{Connection, Sink};
 pub use outcome::{Exchange, Facts, Outcome, Protocol, Side, Status, Verdict};
-pub use segment::{Direction, Mark, Segment};
+pub use segment::{Direction, Mark, Segment, Times};
 pub use settings::Settings;
 pub use sql::{Operation, Operations};

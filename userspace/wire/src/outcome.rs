@@ -8,6 +8,11 @@ use crate::segment::Mark;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Postgres,
+    Mysql,
+    Http1,
+    Http2,
+    Grpc,
+    Redis,
 }
 
 impl Protocol {
@@ -15,6 +20,11 @@ impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Protocol::Postgres => "postgres",
+            Protocol::Mysql => "mysql",
+            Protocol::Http1 => "http1",
+            Protocol::Http2 => "http2",
+            Protocol::Grpc => "grpc",
+            Protocol::Redis => "redis",
         }
     }
 }
@@ -86,7 +96,7 @@ pub struct Exchange {
     /// See [`Operation`](crate::Operation).
     pub operation_id: u64,
     pub status: Status,
-    /// SQLSTATE.
+    /// SQLSTATE, MySQL errno, HTTP status, gRPC status, the first word of a Redis error.
     pub error_code: Option<Arc<str>>,
     /// Without quoted literals, unless they are allowed.
     pub error_message: Option<Arc<str>>,
@@ -94,6 +104,8 @@ pub struct Exchange {
     pub rows: Option<u64>,
     pub request_bytes: u64,
     pub response_bytes: u64,
+    /// Whom the request was addressed to: the `Host` header or `:authority`.
+    pub authority: Option<Arc<str>>,
     /// The request as written; only where literals are allowed.
     pub text: Option<Arc<str>>,
 }

@@ -21,17 +21,32 @@ impl Direction {
     }
 }
 
-/// A moment on the observed thread: when, and what the thread had used by then.
+/// Where a thread's time went up to a moment, ns: the difference of two says where it went between them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// On a CPU.
+    pub cpu_ns: u64,
+    /// Runnable, but waiting for a CPU.
+    pub runqueue_ns: u64,
+    /// Blocked on a disk.
+    pub disk_ns: u64,
+    /// Blocked on a lock.
+    pub lock_ns: u64,
+    /// Blocked on a socket.
+    pub network_ns: u64,
+}
+
+/// A moment on the observed thread: when, and where its time had gone by then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// `CLOCK_MONOTONIC`, ns.
     pub time_ns: u64,
     /// The kernel's id of the thread.
     pub thread_id: u32,
-    /// The thread's time on a CPU so far, ns.
-    pub cpu_ns: u64,
-    /// The thread's time runnable but waiting for a CPU so far, ns.
-    pub runqueue_ns: u64,
+    /// Where the thread's time went so far.
+    pub times: Times,
+    /// How long the bytes had lain in the socket before the process took them; 0 where unknown, ns.
+    pub queued_ns: u64,
 }
 
 /// Bytes that one call moved: captured from the front (`head`) and from the end (`tail`), the middle not.

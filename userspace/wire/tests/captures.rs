@@ -6,13 +6,13 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc};
 
-use hitscope_wire::{Connection, Direction, Mark, Outcome, Segment, Settings};
+use hitscope_wire::{Connection, Direction, Facts, Mark, Outcome, Segment, Settings};
 
 /// Count, rows, status and operation of the hits; `captured`: bytes captured of head and tail.
 fn hits(capture: &[u8], client: bool, captured: usize) -> String {
     let mut connection = Connection::new(Arc::new(Settings::default()));
     let mut hits = BTreeMap::<_, (u64, u64)>::new();
-    let mut sink = |outcome: Outcome| match outcome {
+    let mut sink = |outcome: Outcome, _: &Facts| match outcome {
         Outcome::Hit(hit) => {
             let code = hit.error_code.as_deref().unwrap_or(hit.status.as_str());
             let (count, rows) = hits.entry(format!("{code} {}", hit.operation)).or_default();

@@ -10,11 +10,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use hitscope_schemas::{
     sched::{ExecEvent, ExitEvent},
-    sockets::{CloseEvent, SENT, SegmentEvent, SocketEvent, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN},
+    sockets::{
+        CloseEvent, SENT, SegmentEvent, SocketEvent, ThreadTimes, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN,
+    },
     syscalls::{SyscallKey, SyscallStats},
     tables,
 };
-use hitscope_wire::{Direction, Exchange, Mark, Outcome, Segment, Verdict};
+use hitscope_wire::{Direction, Exchange, Facts as Session, Mark, Outcome, Segment, Times, Verdict};
 
 use self::{
     connections::{Connection, Connections, Grouped, is_decoded},
@@ -339,8 +341,8 @@ impl Pipeline {
             mark: Mark {
                 time_ns: now_ns,
                 thread_id: event.header.thread_id,
-                cpu_ns: event.times.cpu_ns,
-                runqueue_ns: event.times.runqueue_ns,
+                times: times(&event.times),
+                queued_ns: event.queued_ns,
             },
             offset: event.offset,
             length: event.length,
@@ -355,10 +357,9 @@ impl Pipeline {
             info: &connection.info,
             origin: &connection.origin,
             group: &mut connection.group,
-            encrypted: connection.decoder.facts().encrypted,
             found_encrypted: None,
         };
-        let verdict = connection.decoder.feed(&segment, &mut |outcome| sink.take(outcome));
+        let verdict = connection.decoder.feed(&segment, &mut |outcome, session| sink.take(outcome, session));
         if let Some(protocol) = sink.found_encrypted {
             self.counters.encrypted += 1;
             if self.processes.first_encrypted(&connection.info, protocol) {
@@ -395,17 +396,16 @@ impl Pipeline {
             info: &connection.info,
             origin: &connection.origin,
             group: &mut connection.group,
-            encrypted: connection.decoder.facts().encrypted,
             found_encrypted: None,
         };
-        connection.decoder.close(time_ns, &mut |outcome| sink.take(outcome));
+        connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
     }
 
     /// Counts a hit that was held back.
     fn release(&mut self, held: Held, service: &Arc<str>) {
-        let Held { origin, encrypted, measures, exchange } = held;
+        let Held { origin, session, measures, exchange } = held;
         let group = self.windows.group(service, exchange.protocol.as_str(), exchange.side.as_str());
-        self.windows.add(&group, &origin, encrypted, measures, exchange);
+        self.windows.add(&group, &origin, &session, measures, exchange);
     }
 
     /// As [`Self::close`], where the kernel does not know that the socket is gone.
@@ -424,23 +424,22 @@ struct Sink<'a> {
     info: &'a Info,
     origin: &'a Origin,
     group: &'a mut Option<Grouped>,
-    encrypted: bool,
     found_encrypted: Option<&'static str>,
 }
 
 impl Sink<'_> {
-    fn take(&mut self, outcome: Outcome) {
+    fn take(&mut self, outcome: Outcome, session: &Session) {
         match outcome {
-            Outcome::Hit(exchange) => self.hit(exchange),
+            Outcome::Hit(exchange) => self.hit(exchange, session),
             Outcome::Encrypted(protocol) => self.found_encrypted = Some(protocol.as_str()),
             Outcome::Lost { reason, count } => self.losses.add(reason, count),
         }
     }
 
-    fn hit(&mut self, exchange: Exchange) {
+    fn hit(&mut self, exchange: Exchange, session: &Session) {
         let measures = measures(&exchange, self.clocks);
         if !self.info.is_known() {
-            self.held.push(Held { origin: self.origin.clone(), encrypted: self.encrypted, measures, exchange });
+            self.held.push(Held { origin: self.origin.clone(), session: session.clone(), measures, exchange });
             return;
         }
         let (protocol, side) = (exchange.protocol.as_str(), exchange.side.as_str());
@@ -449,7 +448,7 @@ impl Sink<'_> {
             _ => Grouped { protocol, side, id: self.windows.group(&self.info.service, protocol, side) },
         };
         let grouped = self.group.insert(grouped);
-        self.windows.add(&grouped.id, self.origin, self.encrypted, measures, exchange);
+        self.windows.add(&grouped.id, self.origin, session, measures, exchange);
     }
 }
 
@@ -457,7 +456,7 @@ impl Sink<'_> {
 /// a batch of records. The record of its end, which follows, says who it was.
 struct Held {
     origin: Origin,
-    encrypted: bool,
+    session: Session,
     measures: Measures,
     exchange: Exchange,
 }
@@ -466,15 +465,21 @@ fn measures(exchange: &Exchange, clocks: &Clocks) -> Measures {
     let (start, end) = (&exchange.start, &exchange.end);
     let duration_ns = end.time_ns.saturating_sub(start.time_ns);
     // A thread that came so far has used CPU, if only a little: without the scheduler's probe both are zero.
-    let same_thread = start.thread_id == end.thread_id && end.cpu_ns > 0 && end.cpu_ns >= start.cpu_ns;
+    let same_thread =
+        start.thread_id == end.thread_id && end.times.cpu_ns > 0 && end.times.cpu_ns >= start.times.cpu_ns;
     // The marks are taken as the calls return, so the last call's own time may reach beyond the hit's end.
     let spent = |start: u64, end: u64| same_thread.then(|| end.saturating_sub(start).min(duration_ns));
     Measures {
         end_ns: clocks.wall(end.time_ns),
         duration_ns,
-        cpu_ns: spent(start.cpu_ns, end.cpu_ns),
-        runqueue_ns: spent(start.runqueue_ns, end.runqueue_ns),
+        cpu_ns: spent(start.times.cpu_ns, end.times.cpu_ns),
+        runqueue_ns: spent(start.times.runqueue_ns, end.times.runqueue_ns),
     }
+}
+
+fn times(times: &ThreadTimes) -> Times {
+    let ThreadTimes { cpu_ns, runqueue_ns, disk_ns, lock_ns, network_ns } = *times;
+    Times { cpu_ns, runqueue_ns, disk_ns, lock_ns, network_ns }
 }
 
 fn row(time: i64, kind: &str, pid: u32, service: Arc<str>, detail: &str) -> tables::Event {

@@ -18,6 +18,7 @@ pub(super) const DEFINITION: Definition = Definition {
         "task_pid",
         "task_tgid",
         "task_state",
+        "task_sum_exec_runtime",
         "task_group_leader",
         "task_start_boottime",
         "task_signal",

@@ -25,6 +25,7 @@ pub(crate) fn exchange(operation: &str, status: Status) -> Exchange {
         rows: Some(1),
         request_bytes: 10,
         response_bytes: 20,
+        authority: None,
         text: None,
     }
 }
@@ -58,7 +59,7 @@ fn counts_are_exact_and_weights_sum_to_them() {
         windows.add(
             group,
             &origin(),
-            false,
+            &Facts::default(),
             measures(5 * WINDOW_NS + index as i64, duration),
             exchange(&operation, status),
         );
@@ -95,7 +96,7 @@ fn failed_and_slow_hits_are_kept_whole() {
             2 => (Status::Ok, 100 * MS),
             _ => (Status::Ok, MS),
         };
-        windows.add(&group, &origin(), false, measures(0, duration), exchange("select", status));
+        windows.add(&group, &origin(), &Facts::default(), measures(0, duration), exchange("select", status));
     }
     let rows = flush(&mut windows);
     let whole = |status: &str| rows.hits.iter().filter(|hit| &*hit.status == status && hit.weight == 1).count();
@@ -111,7 +112,7 @@ fn each_window_has_its_own_rows_though_hits_come_late() {
     let mut windows = Windows::new(&Settings::default());
     let group = windows.group(&"db".into(), "postgres", "server");
     for end_ns in [WINDOW_NS - 2, WINDOW_NS + 1, WINDOW_NS - 1, WINDOW_NS + 2] {
-        windows.add(&group, &origin(), false, measures(end_ns, 10), exchange("select", Status::Ok));
+        windows.add(&group, &origin(), &Facts::default(), measures(end_ns, 10), exchange("select", Status::Ok));
     }
     let rows = flush(&mut windows);
     for window in [0, WINDOW_NS] {
@@ -130,7 +131,7 @@ fn too_many_operations_are_counted_together() {
     let group = windows.group(&"db".into(), "postgres", "server");
     for index in 0..50_u8 {
         let operation = format!("select {}", char::from(b'A' + index));
-        windows.add(&group, &origin(), false, measures(0, 10), exchange(&operation, Status::Ok));
+        windows.add(&group, &origin(), &Facts::default(), measures(0, 10), exchange(&operation, Status::Ok));
     }
     let rows = flush(&mut windows);
     assert_eq!(rows.operations.len(), 4);
@@ -141,7 +142,7 @@ fn too_many_operations_are_counted_together() {
     for _ in 0..=IDLE_OPERATION {
         flush(&mut windows);
     }
-    windows.add(&group, &origin(), false, measures(0, 10), exchange("select z", Status::Ok));
+    windows.add(&group, &origin(), &Facts::default(), measures(0, 10), exchange("select z", Status::Ok));
     assert_eq!(&*flush(&mut windows).operations[0].operation, "select z");
 }
 
@@ -156,6 +157,12 @@ fn idle_groups_go_unless_they_are_held() {
     assert_eq!(windows.group_ids.len(), 1);
     let next = windows.group(&"next".into(), "postgres", "server");
     assert_ne!(held.0, next.0);
-    windows.add(&held, &origin(), true, measures(0, 10), exchange("select", Status::Ok));
+    windows.add(
+        &held,
+        &origin(),
+        &Facts { encrypted: true, ..Facts::default() },
+        measures(0, 10),
+        exchange("select", Status::Ok),
+    );
     assert_eq!(&*flush(&mut windows).hits[0].service, "held");
 }

@@ -190,7 +190,7 @@ impl Decoder for Postgres {
         }
         if asked.encrypted {
             context.facts.encrypted = true;
-            (context.sink)(Outcome::Encrypted(Protocol::Postgres));
+            (context.sink)(Outcome::Encrypted(Protocol::Postgres), context.facts);
         }
         if asked.encrypted || asked.ignore {
             self.verdict = Verdict::Ignored;

@@ -296,6 +296,7 @@ impl Session {
             rows: None,
             request_bytes: pending.request_bytes,
             response_bytes,
+            authority: None,
             text: pending.text,
         }
     }

@@ -47,7 +47,7 @@ fn times_and_bytes() {
         let [Outcome::Hit(hit)] = &player.outcomes[..] else { panic!("{:?}", player.outcomes) };
         let times = if client { (begin + 900, begin + 4000) } else { (begin + 2000, begin + 3900) };
         assert_eq!((hit.start.time_ns, hit.end.time_ns), times);
-        assert_eq!(hit.start.cpu_ns, (begin + if client { 1000 } else { 2000 }) / 2);
+        assert_eq!(hit.start.times.cpu_ns, (begin + if client { 1000 } else { 2000 }) / 2);
         assert_eq!((hit.request_bytes, hit.response_bytes), (request.len() as u64, answer.len() as u64));
         assert_eq!((&*hit.operation, hit.text.clone()), ("select ?", None));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Connection, Direction, Mark, Outcome, Segment, Settings, Status, Verdict};
+use crate::{Connection, Direction, Mark, Outcome, Segment, Settings, Status, Times, Verdict};
 
 /// What one end wrote at once. The client's are even, the server's odd.
 #[derive(Clone, Debug)]
@@ -167,7 +167,12 @@ impl Player {
         let segment = Segment {
             direction,
             enter_ns: self.time_ns - 100,
-            mark: Mark { time_ns: self.time_ns, thread_id: 1, cpu_ns: self.time_ns / 2, runqueue_ns: 0 },
+            mark: Mark {
+                time_ns: self.time_ns,
+                thread_id: 1,
+                times: Times { cpu_ns: self.time_ns / 2, ..Times::default() },
+                queued_ns: 0,
+            },
             offset: *offset,
             length: bytes.len() as u64,
             head: &bytes[..head],
@@ -175,7 +180,7 @@ impl Player {
         };
         *offset += bytes.len() as u64;
         let outcomes = &mut self.outcomes;
-        self.verdict = self.connection.feed(&segment, &mut |outcome| outcomes.push(outcome));
+        self.verdict = self.connection.feed(&segment, &mut |outcome, _| outcomes.push(outcome));
         let memory = self.connection.memory_bytes();
         assert!(memory <= self.limit, "{memory} bytes");
     }
@@ -209,7 +214,7 @@ impl Player {
 
     pub fn close(&mut self) {
         let outcomes = &mut self.outcomes;
-        self.connection.close(self.time_ns + 1000, &mut |outcome| outcomes.push(outcome));
+        self.connection.close(self.time_ns + 1000, &mut |outcome, _| outcomes.push(outcome));
     }
 
     /// One line per hit: status, code, rows, operation; `lost` lines for what was lost.
