@@ -13,12 +13,15 @@
 //! - `unexpected_message`: bytes that are no message where one had to begin;
 //! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none.
 mod connection;
+mod names;
 mod outcome;
 mod postgres;
+mod queue;
 pub mod reassembly;
 mod segment;
 mod settings;
 pub mod sql;
+mod stream;
 
 pub use connection::{Connection, Sink};
 pub use outcome::{Exchange, Facts, Outcome, Protocol, Side, Status, Verdict};

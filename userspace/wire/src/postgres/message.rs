@@ -2,6 +2,8 @@
 //!
 //! Source: PostgreSQL documentation, "Frontend/Backend Protocol", "Message Formats".
 
+use crate::stream::Credit;
+
 /// Which end speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -189,15 +191,6 @@ fn is_fields(body: &[u8], whole: bool) -> bool {
         rest = text(value).1;
     }
     !whole
-}
-
-/// What bytes say about being a row of messages from their first one on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credit {
-    Yes,
-    /// Too few to tell.
-    Maybe,
-    No,
 }
 
 /// Judges `bytes`, the captured front of `total` bytes (`None`: more may follow) from one end.

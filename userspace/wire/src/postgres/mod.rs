@@ -15,27 +15,27 @@
 //! one pipeline end together.
 //!
 //! Passwords and keys are never kept: see [`message::needed`].
+mod entry;
+mod frames;
 mod message;
-mod names;
-mod queue;
 mod session;
-mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use self::{
-    message::{CANCEL_REQUEST, Credit, End, GSSENC_REQUEST, SSL_REQUEST, STARTUP, credit, text, u32_at},
+    frames::Messages,
+    message::{CANCEL_REQUEST, End, GSSENC_REQUEST, SSL_REQUEST, STARTUP, credit, text, u32_at},
     session::{Regained, Session},
-    stream::{Event, Message, Missed, Stream},
 };
 use crate::{
     connection::{Context, Decoder, Detection, Opening},
     outcome::{Facts, Outcome, Protocol, Side, Verdict},
-    reassembly::{Piece, Reassembly},
-    segment::{Direction, Moment, Segment},
+    reassembly::Reassembly,
+    segment::{Direction, Segment},
     settings::Settings,
+    stream::{Credit, Event, Message, Stream},
 };
 
 /// The application protocol that clients name in TLS without a preceding `SSLRequest`, with its length.
@@ -81,8 +81,8 @@ pub fn detect(opening: &Opening<'_>, settings: &Settings) -> Detection {
 struct Postgres {
     side: Side,
     streams: [Reassembly; 2],
-    frontend: Stream,
-    backend: Stream,
+    frontend: Stream<Messages>,
+    backend: Stream<Messages>,
     session: Session,
     last_direction: Option<Direction>,
     verdict: Verdict,
@@ -102,8 +102,8 @@ impl Postgres {
         Self {
             side,
             streams: Default::default(),
-            frontend: Stream::new(End::Frontend, startup, statement_bytes),
-            backend: Stream::new(End::Backend, startup, statement_bytes),
+            frontend: Stream::new(Messages::new(End::Frontend, startup, statement_bytes), startup),
+            backend: Stream::new(Messages::new(End::Backend, startup, statement_bytes), startup),
             session: Session::new(side, settings),
             last_direction: None,
             verdict: Verdict::Decoded,
@@ -122,7 +122,7 @@ impl Postgres {
             Event::Missed { why, .. } => session.requests_missed(why, &moment, context),
             Event::Regained { .. } => {}
         };
-        take(frontend, streams[segment.direction.index()].pieces(segment), turned, &moment, on);
+        frontend.take(streams[segment.direction.index()].pieces(segment), turned, &moment, on);
     }
 
     fn answers(&mut self, segment: &Segment<'_>, turned: bool, context: &mut Context<'_>, asked: &mut Asked) {
@@ -141,36 +141,7 @@ impl Postgres {
                 session.answers_regained(&Regained { rest, position, front, moment: &moment }, context);
             }
         };
-        take(backend, streams[segment.direction.index()].pieces(segment), turned, &moment, on);
-    }
-}
-
-/// Gives the pieces of a segment to its stream. `turned`: the other direction spoke before.
-fn take<'a>(
-    stream: &mut Stream,
-    pieces: impl Iterator<Item = Piece<'a>>,
-    mut turned: bool,
-    moment: &Moment,
-    on: &mut dyn FnMut(Event<'_>),
-) {
-    for piece in pieces {
-        match piece {
-            Piece::Data(bytes) => {
-                if std::mem::take(&mut turned) {
-                    stream.turn(bytes, on);
-                }
-                stream.data(bytes, moment, on);
-            }
-            Piece::Uncaptured(bytes) => {
-                turned = false;
-                stream.gap(Some(bytes), Missed::Uncaptured, moment, on);
-            }
-            Piece::Missing(bytes) => {
-                // It may have spoken in the meantime.
-                turned = true;
-                stream.gap(bytes, Missed::Calls, moment, on);
-            }
-        }
+        backend.take(streams[segment.direction.index()].pieces(segment), turned, &moment, on);
     }
 }
 
@@ -186,7 +157,8 @@ impl Decoder for Postgres {
             _ => self.answers(segment, turned, context, &mut asked),
         }
         if asked.encryption {
-            self.backend.expect_one_byte();
+            self.backend.frames.expect_one_byte();
+            self.backend.begin_anew();
         }
         if asked.encrypted {
             context.facts.encrypted = true;

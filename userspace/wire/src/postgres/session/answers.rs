@@ -2,9 +2,8 @@
 
 use super::{
     super::{
+        entry::{Entry, Pending},
         message::{self, field, rows, text},
-        queue::{Entry, Pending},
-        stream::{Message, Missed},
     },
     Gap, Session, UNRESOLVED,
 };
@@ -13,6 +12,7 @@ use crate::{
     outcome::{Exchange, Facts, Protocol, Status},
     segment::{Mark, Moment},
     sql::{Operation, strip_literals},
+    stream::{Message, Missed},
 };
 
 /// Where answers are seen again.
@@ -209,7 +209,9 @@ impl Session {
                 Some(Entry::Pending(pending)) => (Some(pending), None),
                 _ => (None, None),
             },
-            Some(Entry::Unknown(start)) => (Some(unknown(*start, context)), Some(self.queue.has_sync())),
+            Some(Entry::Unknown(start)) => {
+                (Some(unknown(*start, context)), Some(self.queue.iter().any(|entry| matches!(entry, Entry::Sync))))
+            }
             _ => (None, None),
         };
         let Some(pending) = pending else { return };

@@ -5,13 +5,12 @@ mod requests;
 
 pub use answers::Regained;
 
-use super::{
-    names::Names,
-    queue::{Entry, Queue},
-};
+use super::entry::Entry;
 use crate::{
     connection::Context,
+    names::Names,
     outcome::{Exchange, Side, Status},
+    queue::Queue,
     segment::{Mark, Moment},
     settings::Settings,
 };
@@ -35,7 +34,7 @@ pub struct Session {
     side: Side,
     statements: Names,
     portals: Names,
-    queue: Queue,
+    queue: Queue<Entry>,
     /// The last request in the queue can take more messages of the extended protocol.
     open: bool,
     /// Portal that the open request bound.

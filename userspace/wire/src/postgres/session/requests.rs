@@ -4,18 +4,18 @@ use std::{ops::Range, sync::Arc};
 
 use super::{
     super::{
+        entry::{Entry, Pending},
         message::{text, u32_at},
-        names::Prepared,
-        queue::{Entry, Pending},
-        stream::{Message, Missed},
     },
     Session, UNRESOLVED,
 };
 use crate::{
     connection::Context,
+    names::Prepared,
     segment::{Mark, Moment},
     settings::Settings,
     sql::{Operation, Statement},
+    stream::{Message, Missed},
 };
 
 impl Session {
@@ -209,7 +209,7 @@ impl Session {
     fn join(&mut self, joins: bool, of: Option<Prepared>, bytes: u64, start: Mark, context: &mut Context<'_>) {
         if self.open
             && joins
-            && let Some(pending) = self.queue.last_pending()
+            && let Some(Entry::Pending(pending)) = self.queue.back()
             && of.as_ref().is_none_or(|of| self.open_portal.is_none() && pending.operation.id == of.operation.id)
         {
             pending.replies += 1;
@@ -229,7 +229,7 @@ impl Session {
         if self.open
             && !ran
             && self.open_portal.as_deref() == Some(portal)
-            && let Some(pending) = self.queue.last_pending()
+            && let Some(Entry::Pending(pending)) = self.queue.back()
         {
             pending.executes = true;
             pending.request_bytes += bytes;

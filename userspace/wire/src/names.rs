@@ -1,4 +1,4 @@
-//! What the client gave names to: prepared statements and portals.
+//! What a client can call by name or number: prepared statements and portals.
 
 use std::sync::Arc;
 

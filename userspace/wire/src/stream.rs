@@ -1,16 +1,54 @@
-//! One direction of a connection as messages.
+//! One direction of a connection as messages that tell their length.
+//!
+//! [`Stream`] does what all such protocols need: messages over many segments, several in one, of long ones only the
+//! front, and finding the place again after a hole. How a header reads and what looks like a message is the
+//! protocol's own: [`Frames`].
 
-use super::message::{
-    CANCEL_REQUEST, Credit, End, GSSENC_REQUEST, HEADER_BYTES, MAX_STARTUP_BYTES, SSL_REQUEST, STARTUP, credit,
-    is_header, needed, regain, u32_at,
-};
-use crate::segment::Moment;
+use crate::{reassembly::Piece, segment::Moment};
+
+/// What bytes say about being a row of messages from their first one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credit {
+    Yes,
+    /// Too few to tell.
+    Maybe,
+    No,
+}
+
+/// What a header says.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// The protocol's own mark of the message.
+    pub kind: u8,
+    /// Bytes after the header.
+    pub size: u64,
+    /// How many of them are needed.
+    pub needed: usize,
+}
+
+/// The messages of one direction.
+pub trait Frames {
+    /// Bytes of the next message's header, [`MAX_HEADER_BYTES`] at most.
+    fn header_bytes(&self) -> usize;
+    /// `None`: no message begins so.
+    fn header(&self, header: &[u8]) -> Option<Header>;
+    /// Judges `bytes`, the captured front of `total` bytes (`None`: more may follow).
+    fn credit(&self, bytes: &[u8], total: Option<u64>) -> Credit;
+    /// Where in `bytes`, the latest after a hole, messages begin again for sure.
+    fn regain(&self, bytes: &[u8]) -> Option<usize>;
+    /// A message begins where the stream found its place again.
+    fn regained(&mut self) {}
+    /// A message passed.
+    fn passed(&mut self, _kind: u8, _body: &[u8]) {}
+}
+
+pub const MAX_HEADER_BYTES: usize = 16;
 
 /// A message, or what there is of it.
 pub struct Message<'a> {
-    /// Its type byte, or [`STARTUP`].
+    /// What its header says.
     pub kind: u8,
-    /// With type byte and length.
+    /// With its header.
     pub bytes: u64,
     /// Its first bytes, as many as are needed and were captured.
     pub body: &'a [u8],
@@ -57,22 +95,20 @@ const SEEK_BYTES: usize = 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Framing {
-    /// Messages without a type byte, before the session.
-    Startup,
-    Typed,
+    Messages,
     /// Looking for the begin of a message. `front`: the bytes kept may begin with one.
     Seek {
         front: bool,
     },
-    /// The one byte that answers a request for encryption; kept by the session's wish.
-    OneByte,
 }
 
 /// A message whose end is still to come.
 #[derive(Debug)]
 struct Partial {
     kind: u8,
-    bytes: u64,
+    /// Of its header.
+    header_bytes: usize,
+    size: u64,
     left: u64,
     /// Kept at most.
     needed: usize,
@@ -81,13 +117,12 @@ struct Partial {
 }
 
 #[derive(Debug)]
-pub struct Stream {
-    end: End,
+pub struct Stream<F> {
+    pub frames: F,
     framing: Framing,
-    statement_bytes: usize,
     /// Bytes that went by.
     position: u64,
-    header: [u8; HEADER_BYTES],
+    header: [u8; MAX_HEADER_BYTES],
     header_len: usize,
     partial: Option<Partial>,
     /// The front of the partial message, or the bytes that are sought in.
@@ -96,19 +131,14 @@ pub struct Stream {
     first: Moment,
 }
 
-impl Stream {
-    /// A direction that is first seen here. `startup`: at its very begin.
-    pub fn new(end: End, startup: bool, statement_bytes: usize) -> Self {
+impl<F: Frames> Stream<F> {
+    /// A direction that is first seen here. `begins`: with a message for sure.
+    pub fn new(frames: F, begins: bool) -> Self {
         Self {
-            end,
-            framing: match (startup, end) {
-                (true, End::Frontend) => Framing::Startup,
-                (true, End::Backend) => Framing::Typed,
-                (false, _) => Framing::Seek { front: true },
-            },
-            statement_bytes,
+            frames,
+            framing: if begins { Framing::Messages } else { Framing::Seek { front: true } },
             position: 0,
-            header: [0; HEADER_BYTES],
+            header: [0; MAX_HEADER_BYTES],
             header_len: 0,
             partial: None,
             kept: Vec::new(),
@@ -125,23 +155,55 @@ impl Stream {
         self.position
     }
 
-    /// The next byte is one that answers a request for encryption.
-    pub fn expect_one_byte(&mut self) {
+    /// Whatever was there, a message of these frames begins with the next byte.
+    pub fn begin_anew(&mut self) {
         self.forget();
-        self.framing = Framing::OneByte;
+        self.framing = Framing::Messages;
+    }
+
+    /// Takes the pieces of a segment. `turned`: the other direction spoke before.
+    pub fn take<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = Piece<'a>>,
+        mut turned: bool,
+        moment: &Moment,
+        on: &mut dyn FnMut(Event<'_>),
+    ) {
+        for piece in pieces {
+            match piece {
+                Piece::Data(bytes) => {
+                    if std::mem::take(&mut turned) {
+                        self.turn(bytes, on);
+                    }
+                    self.data(bytes, moment, on);
+                }
+                Piece::Uncaptured(bytes) => {
+                    turned = false;
+                    self.gap(Some(bytes), Missed::Uncaptured, moment, on);
+                }
+                Piece::Missing(bytes) => {
+                    // It may have spoken in the meantime.
+                    turned = true;
+                    self.gap(bytes, Missed::Calls, moment, on);
+                }
+            }
+        }
     }
 
     /// The other direction spoke in between, then came `bytes`: here a message may begin. If it does though
     /// another was not at its end, that was none.
-    pub fn turn(&mut self, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) {
+    fn turn(&mut self, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) {
         match self.framing {
             Framing::Seek { front: false } => {
                 self.kept.clear();
                 self.framing = Framing::Seek { front: true };
             }
-            Framing::Typed if self.partial.is_some() || self.header_len > 0 => {
+            Framing::Messages if self.partial.is_some() || self.header_len > 0 => {
                 let ends_here = self.partial.as_ref().is_some_and(|partial| partial.left <= bytes.len() as u64);
-                if !ends_here && bytes.len() > HEADER_BYTES && credit(self.end, bytes, None) == Credit::Yes {
+                if !ends_here
+                    && bytes.len() > self.frames.header_bytes()
+                    && self.frames.credit(bytes, None) == Credit::Yes
+                {
                     self.lose(on);
                 }
             }
@@ -165,29 +227,12 @@ impl Stream {
         on(Event::Missed { why: Missed::Unexpected, position: self.position });
     }
 
-    /// Takes captured bytes.
-    pub fn data(&mut self, mut bytes: &[u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
+    fn data(&mut self, mut bytes: &[u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         while !bytes.is_empty() {
             match self.framing {
                 Framing::Seek { front } => bytes = self.seek(bytes, front, moment, on),
-                Framing::OneByte => {
-                    let (body, rest) = bytes.split_at(1);
-                    self.framing = Framing::Typed;
-                    self.position = self.position.wrapping_add(1);
-                    let end = self.position;
-                    on(Event::Message(Message {
-                        kind: STARTUP,
-                        bytes: 1,
-                        body,
-                        whole: true,
-                        first: moment,
-                        last: moment,
-                        end,
-                    }));
-                    bytes = rest;
-                }
-                Framing::Startup | Framing::Typed if self.partial.is_some() => bytes = self.fill(bytes, moment, on),
-                Framing::Startup | Framing::Typed => match self.begin(bytes, moment, on) {
+                Framing::Messages if self.partial.is_some() => bytes = self.fill(bytes, moment, on),
+                Framing::Messages => match self.begin(bytes, moment, on) {
                     Some(rest) => bytes = rest,
                     None => self.lose(on),
                 },
@@ -196,7 +241,7 @@ impl Stream {
     }
 
     /// Takes note of bytes that were not captured, and why.
-    pub fn gap(&mut self, bytes: Option<u64>, why: Missed, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
+    fn gap(&mut self, bytes: Option<u64>, why: Missed, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         if self.framing == (Framing::Seek { front: true }) && bytes.is_some() && !self.kept.is_empty() {
             // The rest of the message that the bytes kept end in is not to come: decide now.
             self.settle(true, moment, on);
@@ -227,24 +272,18 @@ impl Stream {
 
     /// Takes the begin of a message; `None` where none can begin so.
     fn begin<'a>(&mut self, bytes: &'a [u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> Option<&'a [u8]> {
-        let typed = self.framing == Framing::Typed;
+        let header_bytes = self.frames.header_bytes();
         // Most messages come whole.
-        if let [kind, a, b, c, d, ref rest @ ..] = *bytes
-            && typed
-            && self.header_len == 0
-            && let length = u32::from_be_bytes([a, b, c, d])
-            && is_header(self.end, kind, length)
-            && let Some((body, rest)) = rest.split_at_checked(length as usize - 4)
+        if self.header_len == 0
+            && let Some((header, rest)) = bytes.split_at_checked(header_bytes)
         {
-            let needed = needed(self.end, kind, self.statement_bytes).min(body.len());
-            let total = (HEADER_BYTES + body.len()) as u64;
-            self.position = self.position.wrapping_add(total);
-            let (whole, body) = (needed == body.len(), &body[..needed]);
-            let end = self.position;
-            on(Event::Message(Message { kind, bytes: total, body, whole, first: moment, last: moment, end }));
-            return Some(rest);
+            let header = self.frames.header(header)?;
+            if let Some((body, rest)) = rest.split_at_checked(header.size as usize) {
+                self.position = self.position.wrapping_add((header_bytes + body.len()) as u64);
+                self.message(header, header_bytes, body, moment, moment, on);
+                return Some(rest);
+            }
         }
-        let header_bytes = if typed { HEADER_BYTES } else { HEADER_BYTES - 1 };
         if self.header_len == 0 {
             self.first = *moment;
         }
@@ -257,30 +296,16 @@ impl Stream {
             return Some(rest);
         }
         self.header_len = 0;
-        let (kind, length) = match typed {
-            true => (self.header[0], u32_at(&self.header, 1)?),
-            false => (STARTUP, u32_at(&self.header, 0)?),
-        };
-        let credible =
-            if typed { is_header(self.end, kind, length) } else { (8..=MAX_STARTUP_BYTES).contains(&length) };
-        if !credible {
-            return None;
-        }
-        let size = length as usize - 4;
-        let total = (size + header_bytes) as u64;
-        let needed = needed(self.end, kind, self.statement_bytes);
-        if rest.len() >= size {
-            let (body, rest) = rest.split_at(size);
-            self.position = self.position.wrapping_add(size as u64);
-            let (first, end) = (self.first, self.position);
-            let body = &body[..needed.min(size)];
-            self.message(
-                Message { kind, bytes: total, body, whole: size <= needed, first: &first, last: moment, end },
-                on,
-            );
+        let header = self.frames.header(&self.header[..header_bytes])?;
+        if let Some((body, rest)) = rest.split_at_checked(header.size as usize) {
+            self.position = self.position.wrapping_add(header.size);
+            let first = self.first;
+            self.message(header, header_bytes, body, &first, moment, on);
             return Some(rest);
         }
-        self.partial = Some(Partial { kind, bytes: total, left: size as u64, needed: needed.min(size), holed: false });
+        let Header { kind, size, needed } = header;
+        let needed = needed.min(size as usize);
+        self.partial = Some(Partial { kind, header_bytes, size, left: size, needed, holed: false });
         self.kept.clear();
         Some(rest)
     }
@@ -303,32 +328,39 @@ impl Stream {
 
     /// Hands out the partial message.
     fn finish(&mut self, last: &Moment, on: &mut dyn FnMut(Event<'_>)) {
-        let Some(Partial { kind, bytes, .. }) = self.partial.take() else { return };
-        let kept = std::mem::take(&mut self.kept);
-        let header_bytes = if kind == STARTUP { HEADER_BYTES - 1 } else { HEADER_BYTES } as u64;
-        let whole = bytes - header_bytes == kept.len() as u64;
-        let (first, end) = (self.first, self.position);
-        self.message(Message { kind, bytes, body: &kept, whole, first: &first, last, end }, on);
+        let Some(Partial { kind, header_bytes, size, .. }) = self.partial.take() else { return };
+        let mut kept = std::mem::take(&mut self.kept);
+        let first = self.first;
+        let header = Header { kind, size, needed: kept.len() };
+        self.message(header, header_bytes, &kept, &first, last, on);
+        // It may have held a secret.
+        kept.fill(0);
+        kept.clear();
+        kept.shrink_to(SEEK_BYTES);
         self.kept = kept;
-        self.kept.clear();
-        self.kept.shrink_to(SEEK_BYTES);
     }
 
-    fn message(&mut self, message: Message<'_>, on: &mut dyn FnMut(Event<'_>)) {
-        if message.kind == STARTUP {
-            match u32_at(message.body, 0) {
-                Some(SSL_REQUEST | GSSENC_REQUEST | CANCEL_REQUEST) => {}
-                _ => self.framing = Framing::Typed,
-            }
-        }
-        on(Event::Message(message));
+    fn message(
+        &mut self,
+        header: Header,
+        header_bytes: usize,
+        body: &[u8],
+        first: &Moment,
+        last: &Moment,
+        on: &mut dyn FnMut(Event<'_>),
+    ) {
+        let Header { kind, size, needed } = header;
+        let body = &body[..needed.min(body.len())];
+        self.frames.passed(kind, body);
+        let (bytes, whole, end) = (size.saturating_add(header_bytes as u64), body.len() as u64 == size, self.position);
+        on(Event::Message(Message { kind, bytes, body, whole, first, last, end }));
     }
 
     /// Looks for the begin of a message in what was kept and `bytes`; returns what of these is still to be taken.
     fn seek<'a>(&mut self, bytes: &'a [u8], front: bool, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
         if front && self.kept.is_empty() {
             self.first = *moment;
-            match credit(self.end, bytes, None) {
+            match self.frames.credit(bytes, None) {
                 Credit::Yes => {
                     self.regain(bytes, moment, on);
                     return &[];
@@ -361,7 +393,7 @@ impl Stream {
     fn settle(&mut self, last: bool, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         let mut from = None;
         if self.framing == (Framing::Seek { front: true }) {
-            match credit(self.end, &self.kept, None) {
+            match self.frames.credit(&self.kept, None) {
                 Credit::Yes => from = Some(0),
                 Credit::Maybe if last && self.kept.len() >= 16 => from = Some(0),
                 Credit::Maybe if !last => {}
@@ -369,7 +401,7 @@ impl Stream {
             }
         }
         if from.is_none() {
-            from = regain(self.end, &self.kept);
+            from = self.frames.regain(&self.kept);
         }
         if let Some(from) = from {
             let kept = std::mem::take(&mut self.kept);
@@ -381,7 +413,8 @@ impl Stream {
     fn regain(&mut self, bytes: &[u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         let first = self.first;
         let front = self.framing == (Framing::Seek { front: true });
-        self.framing = Framing::Typed;
+        self.framing = Framing::Messages;
+        self.frames.regained();
         self.forget();
         on(Event::Regained { rest: bytes, position: self.position, front });
         self.data(bytes, moment, on);
