@@ -7,6 +7,7 @@ use crate::{
     postgres,
     segment::{Direction, Mark, Segment},
     settings::Settings,
+    sql::fnv1a,
 };
 
 /// The protocols; each says whether bytes are its own.
@@ -38,6 +39,8 @@ pub type Sink<'a> = &'a mut dyn FnMut(Outcome, &Facts);
 /// What a decoder works with during one segment.
 pub(crate) struct Context<'a> {
     pub settings: &'a Settings,
+    /// Which service the observed process belongs to: see [`Connection::set_service`].
+    pub scope: u64,
     pub facts: &'a mut Facts,
     pub sink: Sink<'a>,
 }
@@ -64,6 +67,7 @@ pub(crate) trait Decoder: Send {
 /// Decodes one connection as one process sees it.
 pub struct Connection {
     settings: Arc<Settings>,
+    scope: u64,
     facts: Facts,
     state: State,
 }
@@ -105,14 +109,20 @@ const MAX_SEGMENTS: u32 = 4096;
 
 impl Connection {
     pub fn new(settings: Arc<Settings>) -> Self {
-        Self { settings, facts: Facts::default(), state: State::Unknown(Unknown::default()) }
+        Self { settings, scope: 0, facts: Facts::default(), state: State::Unknown(Unknown::default()) }
+    }
+
+    /// Says which service the observed process belongs to, for what is bounded per service ([`Paths`](crate::Paths)).
+    pub fn set_service(&mut self, service: &str) {
+        self.scope = fnv1a(service.as_bytes());
     }
 
     /// Takes a segment; `sink` gets what comes of it.
     pub fn feed(&mut self, segment: &Segment<'_>, sink: Sink<'_>) -> Verdict {
         let verdict = match &mut self.state {
             State::Decoded(decoder) => {
-                let context = &mut Context { settings: &self.settings, facts: &mut self.facts, sink };
+                let context =
+                    &mut Context { settings: &self.settings, scope: self.scope, facts: &mut self.facts, sink };
                 decoder.feed(segment, context)
             }
             State::Unknown(_) => self.detect(segment, sink),
@@ -133,7 +143,10 @@ impl Connection {
     /// The connection ended: what was not answered is aborted.
     pub fn close(&mut self, time_ns: u64, sink: Sink<'_>) {
         if let State::Decoded(decoder) = &mut self.state {
-            decoder.close(time_ns, &mut Context { settings: &self.settings, facts: &mut self.facts, sink });
+            decoder.close(
+                time_ns,
+                &mut Context { settings: &self.settings, scope: self.scope, facts: &mut self.facts, sink },
+            );
         }
         self.state = State::Ignored;
     }
@@ -164,7 +177,8 @@ impl Connection {
                 self.facts.protocol = Some(protocol);
                 self.facts.side = Some(side);
                 let mut verdict = Verdict::Decoded;
-                let context = &mut Context { settings: &self.settings, facts: &mut self.facts, sink };
+                let context =
+                    &mut Context { settings: &self.settings, scope: self.scope, facts: &mut self.facts, sink };
                 unknown.replay(|segment| {
                     if verdict == Verdict::Decoded {
                         verdict = decoder.feed(segment, context);

@@ -3,7 +3,7 @@
 //! [`Connection`] takes the [`Segment`]s of one connection as one process saw them, finds out by content which
 //! protocol they speak, and hands each finished exchange to the caller. A protocol is one module and one line in
 //! `connection::PROTOCOLS`; what protocols share lies beside them: stream offsets and holes
-//! ([`reassembly`]), and the shape of SQL text ([`sql`]).
+//! ([`reassembly`]), the shape of SQL text ([`sql`]), and of a request's path ([`Paths`]).
 //!
 //! The reasons of [`Outcome::Lost`]:
 //! - `request_missed`: an answer whose request was not seen;
@@ -11,10 +11,13 @@
 //! - `answer_incomplete`: hits that were closed at the end of an answer without their own completion (these are
 //!   told as hits, too, but without rows);
 //! - `unexpected_message`: bytes that are no message where one had to begin;
-//! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none.
+//! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none;
+//! - `paths_over_limit`: hits whose path was folded coarsely, since their service has too many (these are told as
+//!   hits, too).
 mod connection;
 mod names;
 mod outcome;
+mod path;
 mod postgres;
 mod queue;
 pub mod reassembly;
@@ -25,6 +28,7 @@ mod stream;
 
 pub use connection::{Connection, Sink};
 pub use outcome::{Exchange, Facts, Outcome, Protocol, Side, Status, Verdict};
+pub use path::{DEFAULT_MAX_OPERATIONS, InvalidPattern, PathPattern, Paths};
 pub use segment::{Direction, Mark, Segment, Times};
 pub use settings::Settings;
 pub use sql::{Operation, Operations};

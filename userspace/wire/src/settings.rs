@@ -1,4 +1,4 @@
-use crate::sql::Operations;
+use crate::{path::Paths, sql::Operations};
 
 /// Settings of all connections.
 #[derive(Clone, Debug)]
@@ -12,6 +12,8 @@ pub struct Settings {
     pub statement_bytes: usize,
     /// The operations seen, shared by all connections of these settings.
     pub operations: Operations,
+    /// How paths are folded into operations, and those seen.
+    pub paths: Paths,
 }
 
 impl Settings {
@@ -34,6 +36,7 @@ impl Default for Settings {
             connection_bytes: 1 << 20,
             statement_bytes: 8 << 10,
             operations: Operations::default(),
+            paths: Paths::default(),
         }
     }
 }

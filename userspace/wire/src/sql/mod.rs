@@ -4,5 +4,5 @@ mod operations;
 mod shape;
 
 pub use message::strip_literals;
-pub(crate) use operations::Statement;
 pub use operations::{Operation, Operations};
+pub(crate) use operations::{Statement, fnv1a};
