@@ -9,12 +9,13 @@
 //! - `request_missed`: an answer whose request was not seen;
 //! - `answer_missed`: a request whose answer was not seen, so that its duration is not known;
 //! - `answer_incomplete`: hits that were closed at the end of an answer without their own completion (these are
-//!   told as hits, too, but without rows);
+//!   told as hits, too, but without rows), or whose status was not seen;
 //! - `unexpected_message`: bytes that are no message where one had to begin;
 //! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none;
 //! - `paths_over_limit`: hits whose path was folded coarsely, since their service has too many (these are told as
 //!   hits, too).
 mod connection;
+mod http2;
 mod names;
 mod outcome;
 mod path;

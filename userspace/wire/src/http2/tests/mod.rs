@@ -1,0 +1,6 @@
+mod calls;
+mod cuts;
+mod holes;
+mod random;
+mod requests;
+mod streams;
