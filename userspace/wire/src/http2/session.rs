@@ -254,8 +254,7 @@ impl Session {
                 let Some(open) = self.streams.get_mut(id) else { return };
                 open.request_bytes += header.bytes();
                 open.unsure = false;
-                if open.grpc == Grpc::Unknown && !header.has(PADDED) && grpc::is_message(frame.payload, header.length)
-                {
+                if open.grpc == Grpc::Unknown && !header.has(PADDED) && grpc::is_message(frame.payload, header.length) {
                     open.grpc = Grpc::Yes;
                 }
             }
@@ -330,13 +329,7 @@ impl Session {
         self.unrequested(unrequested, context);
     }
 
-    fn answer(
-        &mut self,
-        headers: &Headers<'_>,
-        fields: &Fields,
-        passing: Passing<'_>,
-        context: &mut Context<'_>,
-    ) {
+    fn answer(&mut self, headers: &Headers<'_>, fields: &Fields, passing: Passing<'_>, context: &mut Context<'_>) {
         let id = headers.stream;
         if !self.streams.is_open(id) && !self.early(id, headers.end_stream, context) {
             return;

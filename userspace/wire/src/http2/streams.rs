@@ -131,13 +131,13 @@ impl Streams {
     }
 
     /// Gives it back where there is no room.
-    pub fn insert(&mut self, id: u32, open: Open) -> Result<(), Open> {
+    pub fn insert(&mut self, id: u32, open: Open) -> Result<(), Box<Open>> {
         let heap_bytes = open.heap_bytes();
         let full = self.open.len() == self.open.capacity();
         let held = self.open.allocation_size();
         let grown = if full { 2 * held.max(2 * ENTRY_BYTES) } else { held };
         if grown + self.heap_bytes + heap_bytes > self.max_bytes {
-            return Err(open);
+            return Err(Box::new(open));
         }
         self.heap_bytes += heap_bytes;
         self.open.insert(id, open);

@@ -49,10 +49,7 @@ fn coded_requests_of_the_rfc() {
     for (block, expected) in [
         ("8286 8441 8cf1 e3c2 e5f2 3a6b a0ab 90f4 ff", "GET / www.example.com - - -"),
         ("8286 84be 5886 a8eb 1064 9cbf", "GET / www.example.com - - -"),
-        (
-            "8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf",
-            "GET /index.html www.example.com - - -",
-        ),
+        ("8287 85bf 4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf", "GET /index.html www.example.com - - -"),
     ] {
         assert_eq!(read(&mut table, &hex(block)), expected);
     }

@@ -83,7 +83,7 @@ impl Session {
             };
             let requested = self.streams.remove(doubtful).is_some_and(|open| open.request.is_some());
             context.lost("answer_missed", u64::from(requested));
-            open = Some(pending);
+            open = Some(*pending);
         }
     }
 

@@ -6,7 +6,8 @@ use crate::Settings;
 /// One of everything, with the same fields over and over, so that the tables are used.
 pub fn session() -> Vec<Turn> {
     let (mut client, mut server) = (Peer::new(), Peer::new());
-    let block = client.block(&[(":method", "PUT"), (":scheme", "http"), (":path", "/put"), (":authority", "a.example")]);
+    let block =
+        client.block(&[(":method", "PUT"), (":scheme", "http"), (":path", "/put"), (":authority", "a.example")]);
     let put = [
         frame(HEADERS, WITH_PRIORITY, 1, &[&[0, 0, 0, 0, 9][..], &block[..4]].concat()),
         frame(CONTINUATION, END_HEADERS, 1, &block[4..]),

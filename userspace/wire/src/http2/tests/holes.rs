@@ -58,7 +58,8 @@ fn a_missed_end_is_no_end() {
 #[test]
 fn a_path_is_right_or_unresolved() {
     let words = ["carts", "orders", "items", "people", "prices"];
-    let paths: Vec<_> = (0..40).map(|n| format!("/{}/{}{}", words[n / 10], words[n % 5], ["", "/all"][n % 2])).collect();
+    let paths: Vec<_> =
+        (0..40).map(|n| format!("/{}/{}{}", words[n / 10], words[n % 5], ["", "/all"][n % 2])).collect();
     for lost in 0..40 {
         let (mut client, mut server) = (Peer::new(), Peer::new());
         let mut player = Player::new(Settings::default(), false);
@@ -79,7 +80,11 @@ fn a_path_is_right_or_unresolved() {
         assert_eq!(hits.len(), expected.len());
         let mut resolved = 0;
         for (hit, expected) in hits.iter().zip(&expected) {
-            assert!(*hit.operation == **expected || &*hit.operation == "GET <unresolved>", "{}: {expected}", hit.operation);
+            assert!(
+                *hit.operation == **expected || &*hit.operation == "GET <unresolved>",
+                "{}: {expected}",
+                hit.operation
+            );
             resolved += usize::from(*hit.operation == **expected);
         }
         assert!(resolved >= 40, "{resolved}");

@@ -20,8 +20,7 @@ fn harmed_streams() {
     let turns = session();
     for seed in 0..2000 {
         let mut random = Random(seed);
-        let mut player =
-            Player::new(Settings { connection_bytes: 0, ..Settings::default() }, random.below(2) == 0);
+        let mut player = Player::new(Settings { connection_bytes: 0, ..Settings::default() }, random.below(2) == 0);
         player.whole(&turns[..3]);
         for turn in turns[3..].iter().cycle().take(4 * turns.len()) {
             let (from_client, bytes) = turn.parts();

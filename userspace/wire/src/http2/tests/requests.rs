@@ -7,7 +7,8 @@ fn streams_interleaved() {
     for observed in [false, true] {
         let mut player = Player::new(Settings::default(), observed);
         player.whole(&opening());
-        let post = [(":method", "POST"), (":scheme", "http"), (":path", "/c?x=secret"), (":authority", "other.example")];
+        let post =
+            [(":method", "POST"), (":scheme", "http"), (":path", "/c?x=secret"), (":authority", "other.example")];
         player.whole(&[
             Client([client.get(1, "/a"), client.get(3, "/b?token=1")].concat()),
             Client(client.headers(5, &post, false)),
@@ -194,5 +195,5 @@ fn secrets_are_not_kept() {
     let mut table = super::super::hpack::Table::new(4096, None, 256);
     let mut fields = super::super::hpack::Fields::default();
     table.decode(&request[HEADER_BYTES..], &mut fields).unwrap();
-    assert!(!format!("{table:?} {fields:?}").contains(&format!("{:?}", b"hunter2").trim_matches(['[', ']'])));
+    assert!(!format!("{table:?} {fields:?}").contains(format!("{:?}", b"hunter2").trim_matches(['[', ']'])));
 }

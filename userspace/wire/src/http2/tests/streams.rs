@@ -212,8 +212,13 @@ impl Player {
     }
 
     pub fn hits(&self) -> Vec<&Exchange> {
-        let hit = |outcome| if let &Outcome::Hit(ref hit) = outcome { Some(hit) } else { None };
-        self.outcomes.iter().filter_map(hit).collect()
+        let mut hits = Vec::new();
+        for outcome in &self.outcomes {
+            if let Outcome::Hit(hit) = outcome {
+                hits.push(hit);
+            }
+        }
+        hits
     }
 
     /// One line per hit: status, code, protocol, operation; `lost` lines for what was lost.
