@@ -10,6 +10,8 @@ fn main() {
         PathBuf::from,
     );
     println!("cargo::rerun-if-changed={}", source.display());
+    // Not written over: where build folders are hard-linked copies of each other, it would change in all of them.
+    let _ = fs::remove_file(&target);
     if let Err(error) = fs::copy(&source, &target) {
         println!(
             "cargo::error=the probes are not at {} ({error}): run `cargo xtask probes`, or `cargo xtask build` for all",
