@@ -2,8 +2,9 @@
 //!
 //! [`Connection`] takes the [`Segment`]s of one connection as one process saw them, finds out by content which
 //! protocol they speak, and hands each finished exchange to the caller. A protocol is one module and one line in
-//! `connection::PROTOCOLS`; what protocols share lies beside them: stream offsets and holes
-//! ([`reassembly`]), the shape of SQL text ([`sql`]), and of a request's path ([`Paths`]).
+//! `connection::PROTOCOLS`; what protocols share lies beside them: stream offsets and holes ([`reassembly`]),
+//! messages over segments (`stream`), requests under way (`queue`), names given to statements (`names`), the shape of
+//! SQL text ([`sql`]), and of a request's path ([`Paths`]).
 //!
 //! The reasons of [`Outcome::Lost`]:
 //! - `request_missed`: an answer whose request was not seen;
@@ -13,9 +14,11 @@
 //! - `unexpected_message`: bytes that are no message where one had to begin;
 //! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none;
 //! - `paths_over_limit`: hits whose path was folded coarsely, since their service has too many (these are told as
-//!   hits, too).
+//!   hits, too);
+//! - `compressed`: connections whose protocol goes on compressed, which is not undone.
 mod connection;
 mod http2;
+mod mysql;
 mod names;
 mod outcome;
 mod path;
@@ -26,6 +29,8 @@ mod segment;
 mod settings;
 pub mod sql;
 mod stream;
+#[cfg(test)]
+mod testing;
 
 pub use connection::{Connection, Sink};
 pub use outcome::{Exchange, Facts, Outcome, Protocol, Side, Status, Verdict};

@@ -17,7 +17,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.operation.text.len() + self.text.as_ref().map_or(0, |text| text.len())
     }
 }

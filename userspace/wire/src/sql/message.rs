@@ -70,7 +70,7 @@ pub fn strip_literals(message: &str) -> String {
         let inner = at + char.len_utf8();
         let closes = |c: char| closing.contains(c);
         let before = rest[..at].trim_end().rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-        if NAMES.contains(&before)
+        if NAMES.iter().any(|name| before.eq_ignore_ascii_case(name))
             && let Some(length) = rest[inner..].find(closes)
         {
             let end = inner + length + rest[inner + length..].chars().next().map_or(0, char::len_utf8);
@@ -110,6 +110,12 @@ mod tests {
             ("unterminated quoted string at or near \"'secret", "unterminated quoted string at or near \"?"),
             ("ungültige Eingabesyntax für Typ integer: »abc«", "ungültige Eingabesyntax für Typ integer: »?«"),
             ("syntaxe en entrée invalide : « abc »", "syntaxe en entrée invalide : «?»"),
+            ("Table 'shop.nope' doesn't exist", "Table 'shop.nope' doesn't exist"),
+            ("Duplicate entry 'o'neil' for key 'PRIMARY'", "Duplicate entry '?'"),
+            (
+                "Incorrect integer value: 'abc' for column `shop`.`t`",
+                "Incorrect integer value: '?' for column `shop`.`?`",
+            ),
             ("can't do that", "can't do that"),
             ("division by zero", "division by zero"),
             ("", ""),

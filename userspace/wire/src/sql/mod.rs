@@ -6,3 +6,4 @@ mod shape;
 pub use message::strip_literals;
 pub use operations::{Operation, Operations};
 pub(crate) use operations::{Statement, fnv1a};
+pub(crate) use shape::Dialect;

@@ -7,7 +7,7 @@ use std::{
 
 use hashbrown::HashMap;
 
-use super::shape;
+use super::shape::{self, Dialect};
 
 /// A request's shape. The id is FNV-1a (64 bit) of its UTF-8 text: the same over versions, runs and hosts.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,15 +41,13 @@ struct Table {
 
 impl Operations {
     /// Splits `text` at its top-level semicolons and hands out each statement. `cut`: the text was longer.
-    ///
-    /// `backslashes`: `'\''` is one string (the server runs with `standard_conforming_strings` off, or is MySQL).
-    pub(crate) fn statements(&self, text: &[u8], cut: bool, backslashes: bool, each: &mut dyn FnMut(Statement)) {
+    pub(crate) fn statements(&self, text: &[u8], cut: bool, dialect: Dialect, each: &mut dyn FnMut(Statement)) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shape = std::mem::take(&mut table.scratch);
         let mut position = 0;
         while position < text.len() {
             shape.clear();
-            let scanned = shape::scan(text, position, cut, backslashes, &mut shape);
+            let scanned = shape::scan(text, position, cut, dialect, &mut shape);
             position = scanned.next;
             if !shape.is_empty() {
                 each(Statement { operation: table.intern(&shape), range: scanned.range });

@@ -14,7 +14,7 @@ use crate::{
     names::Prepared,
     segment::{Mark, Moment},
     settings::Settings,
-    sql::{Operation, Statement},
+    sql::{Dialect, Operation, Statement},
     stream::{Message, Missed},
 };
 
@@ -141,7 +141,7 @@ impl Session {
         let cut = message.bytes - 6 > sql.len() as u64;
         let operations = &context.settings.operations;
         let (mut index, mut counted) = (None, 0);
-        operations.statements(sql, cut, self.backslashes, &mut |Statement { operation, range }| {
+        operations.statements(sql, cut, self.dialect(), &mut |Statement { operation, range }| {
             let bytes = range.len() as u64;
             let text = literal(sql, range, context.settings);
             counted += bytes;
@@ -164,6 +164,10 @@ impl Session {
         self.push(Entry::QueryEnd, context);
     }
 
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres { backslashes: self.backslashes }
+    }
+
     fn push_statement(
         &mut self,
         operation: Operation,
@@ -181,7 +185,7 @@ impl Session {
         let cut = cut || sql.len() > statement_bytes;
         let sql = &sql[..sql.len().min(statement_bytes)];
         let mut prepared = None;
-        context.settings.operations.statements(sql, cut, self.backslashes, &mut |Statement { operation, range }| {
+        context.settings.operations.statements(sql, cut, self.dialect(), &mut |Statement { operation, range }| {
             prepared.get_or_insert_with(|| {
                 let text = literal(sql, range, context.settings);
                 Prepared { operation, text, ran: false }

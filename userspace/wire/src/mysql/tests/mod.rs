@@ -1,0 +1,9 @@
+mod commands;
+mod corpus;
+mod cuts;
+mod holes;
+mod login;
+mod middle;
+mod prepared;
+mod random;
+mod streams;
