@@ -61,6 +61,12 @@ fn extended(n: usize) -> Exchange {
     Exchange { request, answer: row_answer(&[message(b'1', &[]), message(b'2', &[])]) }
 }
 
+fn redis_get(n: usize) -> Exchange {
+    let key = format!("user:{}", n * 7919 % 100_000);
+    let request = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
+    Exchange { request: request.into(), answer: b"$5\r\nhello\r\n".to_vec() }
+}
+
 /// The median of some rounds, ns per statement.
 fn measure(exchanges: &[Exchange], first: Option<&Exchange>) -> f64 {
     let settings = Arc::new(Settings::default());
@@ -136,6 +142,7 @@ fn main() {
         ("simple_update", measure(&many(simple_update), None)),
         ("extended", measure(&many(extended), None)),
         ("prepared", measure(&many(prepared), Some(&parse))),
+        ("redis_get", measure(&many(redis_get), None)),
     ];
     if std::env::args().any(|argument| argument == "--json") {
         let fields: Vec<_> = figures.iter().map(|(name, ns)| format!("\"{name}_ns\": {ns:.1}")).collect();

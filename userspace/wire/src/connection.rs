@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crate::{
     http2, mysql,
     outcome::{Exchange, Facts, Outcome, Protocol, Side, Verdict},
-    postgres,
+    postgres, redis,
     segment::{Direction, Mark, Segment},
     settings::Settings,
     sql::fnv1a,
 };
 
 /// The protocols; each says whether bytes are its own.
-const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] = &[mysql::detect, postgres::detect, http2::detect];
+const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] = &[mysql::detect, postgres::detect, http2::detect, redis::detect];
 
 /// The first bytes seen of one direction since it last made no sense.
 pub(crate) struct Opening<'a> {

@@ -25,6 +25,7 @@ mod path;
 mod postgres;
 mod queue;
 pub mod reassembly;
+mod redis;
 mod segment;
 mod settings;
 pub mod sql;

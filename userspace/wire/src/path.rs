@@ -16,6 +16,8 @@ use crate::{connection::Context, settings::Settings, sql::Operation};
 
 mod segment;
 
+pub(crate) use segment::fold as fold_segment;
+
 /// Operations told apart per service, unless said otherwise.
 pub const DEFAULT_MAX_OPERATIONS: usize = 256;
 /// Operations told apart at a time, all services together.

@@ -20,7 +20,7 @@ mod frames;
 mod message;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -6,4 +6,4 @@ mod holes;
 mod random;
 mod simple;
 mod startup;
-mod streams;
+pub(crate) mod streams;
