@@ -28,9 +28,9 @@ enum Keys {
     /// The first half of what follows `STREAMS`.
     Streams,
     /// The second one says what, the keys follow it: a subcommand.
-    Sub,
-    /// As `Sub`, of a subcommand without keys.
-    SubNoKeys,
+    AfterSubcommand,
+    /// As `AfterSubcommand`, of a subcommand without keys.
+    Subcommand,
     /// A script, then counted keys.
     Script,
     /// A function's or script's name, then counted keys.
@@ -67,8 +67,11 @@ const COMMANDS: &[(Keys, &str)] = &[
     (Keys::Counted(2), "BLMPOP BZMPOP"),
     (Keys::StoreCounted, "ZDIFFSTORE ZINTERSTORE ZUNIONSTORE"),
     (Keys::Streams, "XREAD XREADGROUP"),
-    (Keys::Sub, "MEMORY OBJECT XGROUP XINFO"),
-    (Keys::SubNoKeys, "ACL CLIENT CLUSTER COMMAND CONFIG DEBUG FUNCTION LATENCY MODULE PUBSUB SCRIPT SENTINEL SLOWLOG"),
+    (Keys::AfterSubcommand, "MEMORY OBJECT XGROUP XINFO"),
+    (
+        Keys::Subcommand,
+        "ACL CLIENT CLUSTER COMMAND CONFIG DEBUG FUNCTION LATENCY MODULE PUBSUB SCRIPT SENTINEL SLOWLOG",
+    ),
     (Keys::Script, "EVAL EVAL_RO"),
     (Keys::Function, "EVALSHA EVALSHA_RO FCALL FCALL_RO"),
     (
@@ -251,12 +254,12 @@ pub fn operation(text: &mut String, arguments: &Arguments) {
                 patterns.add(streams + 1..streams + 1 + count.saturating_sub(streams + 1) / 2, 1);
             }
         }
-        Keys::Sub | Keys::SubNoKeys => {
+        Keys::AfterSubcommand | Keys::Subcommand => {
             if let Some(sub) = arguments.get(1).and_then(Name::new) {
                 patterns.text.push(' ');
                 sub.push_to(patterns.text);
             }
-            if keys == Keys::Sub {
+            if keys == Keys::AfterSubcommand {
                 patterns.add(2..3, 1);
             }
         }
