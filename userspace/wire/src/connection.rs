@@ -12,7 +12,8 @@ use crate::{
 };
 
 /// The protocols; each says whether bytes are its own.
-const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] = &[mysql::detect, postgres::detect, http2::detect, redis::detect];
+const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] =
+    &[mysql::detect, postgres::detect, http2::detect, redis::detect];
 
 /// The first bytes seen of one direction since it last made no sense.
 pub(crate) struct Opening<'a> {
