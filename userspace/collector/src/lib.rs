@@ -24,4 +24,4 @@ pub mod syscalls;
 mod testing;
 pub mod windows;
 
-pub use settings::Settings;
+pub use settings::{Http, Settings};

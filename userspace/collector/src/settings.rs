@@ -1,7 +1,8 @@
-//! The `[collector]` section of the configuration.
+//! The `[collector]` and `[http]` sections of the configuration.
 
 use std::time::Duration;
 
+use hitscope_wire::{PathPattern, Paths};
 use serde::{Deserialize, Serialize};
 
 /// What is kept and how much room it may take; the defaults suit a busy database host.
@@ -26,6 +27,51 @@ pub struct Settings {
     pub connection_bytes: usize,
     /// Rows per second in `events` for programs started and processes ended; above, counted as lost.
     pub events_per_second: u32,
+    /// The section `[http]`.
+    #[serde(skip)]
+    pub http: Http,
+}
+
+/// What becomes of the paths of HTTP requests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Paths that are an operation each; the first that matches wins. `*` and `{name}` stand for any one segment, `**`
+    /// at the end for all that follow. Paths that no pattern matches have what looks like an id folded.
+    pub patterns: Vec<Pattern>,
+    /// Operations told apart per service at a time; further ones are `GET /first-segment/{rest}`.
+    pub max_operations: usize,
+}
+
+/// A [`PathPattern`] as it is written in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(PathPattern);
+
+impl TryFrom<String> for Pattern {
+    type Error = hitscope_wire::InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        PathPattern::try_from(text).map(Self)
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0.into()
+    }
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { patterns: Vec::new(), max_operations: hitscope_wire::DEFAULT_MAX_OPERATIONS }
+    }
+}
+
+impl Http {
+    pub(crate) fn paths(&self) -> Paths {
+        Paths::new(self.patterns.iter().map(|pattern| pattern.0.clone()).collect(), self.max_operations)
+    }
 }
 
 impl Default for Settings {
@@ -40,6 +86,7 @@ impl Default for Settings {
             max_connections: 16384,
             connection_bytes: 256 * 1024,
             events_per_second: 100,
+            http: Http::default(),
         }
     }
 }

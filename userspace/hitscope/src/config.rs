@@ -36,6 +36,7 @@ pub struct Config {
     pub host: String,
     pub probes: hitscope_collector::probes::Settings,
     pub collector: hitscope_collector::Settings,
+    pub http: hitscope_collector::Http,
     pub history: hitscope_history::Settings,
     pub server: hitscope_server::Settings,
     pub slack: hitscope_slack::Settings,
@@ -49,6 +50,7 @@ impl Default for Config {
             host: String::new(),
             probes: Default::default(),
             collector: Default::default(),
+            http: Default::default(),
             history: Default::default(),
             server: Default::default(),
             slack: Default::default(),
@@ -215,6 +217,7 @@ impl Sources {
         if config.host.is_empty() {
             config.host.clone_from(&self.hostname);
         }
+        config.collector.http.clone_from(&config.http);
         check_local(&config.data_dir)?;
         Ok(config)
     }
@@ -328,6 +331,8 @@ mod tests {
     fn a_wrong_value_has_a_place() {
         let report = refused("[history]\nmax_age = \"soon\"\n");
         assert!(report.starts_with("error: /x/hitscope.toml:2:11: \"soon\" is not a duration"), "{report}");
+        let report = refused("[http]\npatterns = [\"users\"]\n");
+        assert!(report.starts_with("error: /x/hitscope.toml:2:13: \"users\" is no pattern"), "{report}");
         let report = refused("host = [\n");
         assert!(report.starts_with("error: /x/hitscope.toml:1:"), "{report}");
         let report = refused("[server]\ntoken = \"hushhush\"\nlisten = 1\n");

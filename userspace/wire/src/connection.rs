@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    http2, mysql,
+    http1, http2, mysql,
     outcome::{Exchange, Facts, Outcome, Protocol, Side, Verdict},
     postgres, redis,
     segment::{Direction, Mark, Segment},
@@ -13,7 +13,7 @@ use crate::{
 
 /// The protocols; each says whether bytes are its own.
 const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] =
-    &[mysql::detect, postgres::detect, http2::detect, redis::detect];
+    &[mysql::detect, postgres::detect, http1::detect, http2::detect, redis::detect];
 
 /// The first bytes seen of one direction since it last made no sense.
 pub(crate) struct Opening<'a> {

@@ -17,6 +17,7 @@
 //!   hits, too);
 //! - `compressed`: connections whose protocol goes on compressed, which is not undone.
 mod connection;
+mod http1;
 mod http2;
 mod mysql;
 mod names;

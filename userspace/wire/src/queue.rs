@@ -57,7 +57,7 @@ impl<E: Queued> Queue<E> {
         self.entries.len()
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &E> {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &E> + ExactSizeIterator {
         self.entries.iter()
     }
 

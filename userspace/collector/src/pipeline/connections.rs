@@ -63,6 +63,7 @@ impl Connection {
     pub(super) fn set_info(&mut self, info: Rc<Info>) {
         self.origin.pid = info.pid;
         self.origin.container = info.container.clone();
+        self.decoder.set_service(&info.service);
         self.info = info;
         self.group = None;
     }

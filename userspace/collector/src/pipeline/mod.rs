@@ -102,6 +102,7 @@ impl Pipeline {
         let wire = hitscope_wire::Settings {
             keep_literals: settings.keep_literals,
             connection_bytes: settings.connection_bytes,
+            paths: settings.http.paths(),
             ..hitscope_wire::Settings::default()
         };
         Self {
@@ -313,7 +314,8 @@ impl Pipeline {
         }
         self.counters.connections += 1;
         let info = self.processes.lookup(pid, &self.clocks, facts);
-        let decoder = hitscope_wire::Connection::new(self.wire.clone());
+        let mut decoder = hitscope_wire::Connection::new(self.wire.clone());
+        decoder.set_service(&info.service);
         self.connections.insert(socket, Connection::new(info, end, decoder, now_ns));
     }
 

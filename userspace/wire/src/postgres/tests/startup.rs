@@ -94,8 +94,7 @@ fn cancel_and_replication_are_no_hits() {
 fn other_protocols_are_ignored() {
     let mut player = Player::new(Settings::default(), false);
     for turn in 0.. {
-        player
-            .whole(&[Client(b"GET / HTTP/1.1\r\n\r\n".to_vec()), Server(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec())]);
+        player.whole(&[Client(b"EHLO a.example\r\n".to_vec()), Server(b"250-b.example\r\n250 HELP\r\n".to_vec())]);
         if player.verdict == Verdict::Ignored {
             assert!(turn < 10);
             break;

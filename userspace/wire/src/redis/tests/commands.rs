@@ -84,7 +84,7 @@ fn inline_commands() {
 #[test]
 fn other_protocols_are_not_taken_for_it() {
     for (request, answer) in [
-        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"),
+        ("GET / RTSP/1.0\r\nCSeq: 1\r\n\r\n", "RTSP/1.0 200 OK\r\n\r\n"),
         ("get key\r\n", "VALUE key 0 5\r\nhello\r\nEND\r\n"),
         ("PING\r\n", "PONG\r\n"),
         ("USER ann\r\n", "+OK name is good\r\n"),
