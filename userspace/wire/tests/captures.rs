@@ -1,8 +1,10 @@
-//! What PostgreSQL 15 and its own clients said, recorded between them: `psql`, and `pgbench` in a pipeline and with
-//! the extended protocol.
+//! What servers and clients said, recorded between them. PostgreSQL 15 and its own: `psql`, and `pgbench` in a pipeline
+//! and with the extended protocol. MariaDB 10.11 with its own client, `sysbench` with prepared statements, and MySQL's
+//! connector for Python.
 //!
 //! A capture holds the reads of a proxy: who spoke (0: the client), the length (`u32`, big endian), the bytes. The
-//! file beside it has the hits that must come of it, which agree with that server's `pg_stat_statements`.
+//! file beside it has the hits that must come of it: count, rows, status, operation. They agree with what that server
+//! counted (`pg_stat_statements`, the general log).
 
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path, sync::Arc};
 
@@ -49,10 +51,18 @@ fn hits(capture: &[u8], client: bool, captured: usize) -> String {
     })
 }
 
+fn without_rows(hits: &str) -> Vec<(&str, &str)> {
+    let split = |line| {
+        let mut fields = str::splitn(line, 3, ' ');
+        (fields.next().expect("a count"), fields.nth(1).expect("what it was"))
+    };
+    hits.lines().map(split).collect()
+}
+
 #[test]
 fn hits_of_real_clients() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/captures");
-    for name in ["psql", "pipeline", "extended"] {
+    for name in ["psql", "pipeline", "extended", "mariadb", "sysbench", "connector"] {
         let capture = fs::read(folder.join(name).with_extension("bin")).expect("a capture");
         let path = folder.join(name).with_extension("hits");
         // Set `HITSCOPE_BLESS` to write it anew.
@@ -61,8 +71,15 @@ fn hits_of_real_clients() {
         }
         let expected = fs::read_to_string(&path).expect("its hits");
         for client in [false, true] {
-            for captured in [usize::MAX, 512, 160] {
-                assert_eq!(hits(&capture, client, captured), expected, "{name} {client} {captured}");
+            assert_eq!(hits(&capture, client, usize::MAX), expected, "{name} {client}");
+            for captured in [512, 160] {
+                let hits = hits(&capture, client, captured);
+                // MySQL does not tell rows at their end, so with a hole in them their number is not known.
+                if ["mariadb", "sysbench", "connector"].contains(&name) {
+                    assert_eq!(without_rows(&hits), without_rows(&expected), "{name} {client} {captured}");
+                } else {
+                    assert_eq!(hits, expected, "{name} {client} {captured}");
+                }
             }
         }
     }
