@@ -1,4 +1,4 @@
-//! What a statement costs the decoder: nanoseconds per statement of pgbench-like streams, one thread.
+//! What a statement costs the decoder: nanoseconds per statement of streams like those of pgbench and sysbench, one thread.
 //!
 //! `cargo run --release -p hitscope-wire --example throughput [--json]`
 use std::sync::Arc;
@@ -65,6 +65,41 @@ fn redis_get(n: usize) -> Exchange {
     let key = format!("user:{}", n * 7919 % 100_000);
     let request = format!("*2\r\n$3\r\nGET\r\n${}\r\n{key}\r\n", key.len());
     Exchange { request: request.into(), answer: b"$5\r\nhello\r\n".to_vec() }
+}
+
+fn mysql_packet(number: u8, body: &[&[u8]]) -> Vec<u8> {
+    let body = body.concat();
+    [&(body.len() as u32).to_le_bytes()[..3], &[number], &body].concat()
+}
+
+/// Columns, one row, and an OK packet in the end.
+fn mysql_row(row: &[u8]) -> Vec<u8> {
+    let column =
+        [b"\x03def\x04shop\x06sbtest\x07sbtest1\x01c\x01c" as &[u8], &[12, 45, 0, 224, 1, 0, 0, 254, 0, 0, 0, 0, 0]];
+    let end = [&[0xfe, 0, 0, 2, 0, 0, 0][..]];
+    [mysql_packet(1, &[&[1]]), mysql_packet(2, &column), mysql_packet(3, &[row]), mysql_packet(4, &end)].concat()
+}
+
+fn mysql_query(n: usize) -> Exchange {
+    let sql = format!("SELECT c FROM sbtest1 WHERE id = {}", n * 7919 % 100_000);
+    Exchange {
+        request: mysql_packet(0, &[&[3], sql.as_bytes()]),
+        answer: mysql_row(&[b"\x78", &[b'x'; 120][..]].concat()),
+    }
+}
+
+fn mysql_execute(n: usize) -> Exchange {
+    let id = ((n * 7919 % 100_000) as u32).to_le_bytes();
+    let request = mysql_packet(0, &[&[0x17, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 0], &id]);
+    Exchange { request, answer: mysql_row(&[b"\0\0\x78", &[b'x'; 120][..]].concat()) }
+}
+
+/// What [`mysql_execute`] runs.
+fn mysql_prepare() -> Exchange {
+    let column = [b"\x03def\0\0\0\x01?\0" as &[u8], &[12, 63, 0, 0, 0, 0, 0, 253, 128, 0, 0, 0, 0]];
+    let answer =
+        [mysql_packet(1, &[&[0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]]), mysql_packet(2, &column), mysql_packet(3, &column)];
+    Exchange { request: mysql_packet(0, &[b"\x16SELECT c FROM sbtest1 WHERE id = ?"]), answer: answer.concat() }
 }
 
 /// The median of some rounds, ns per statement.
@@ -142,6 +177,8 @@ fn main() {
         ("simple_update", measure(&many(simple_update), None)),
         ("extended", measure(&many(extended), None)),
         ("prepared", measure(&many(prepared), Some(&parse))),
+        ("mysql_query", measure(&many(mysql_query), None)),
+        ("mysql_execute", measure(&many(mysql_execute), Some(&mysql_prepare()))),
         ("redis_get", measure(&many(redis_get), None)),
     ];
     if std::env::args().any(|argument| argument == "--json") {
