@@ -22,6 +22,12 @@ pub fn read_or_zero(base: Address, offset: u32) -> u64 {
     read(base, offset).unwrap_or(0)
 }
 
+/// Reads a bit field whose offset is given in bits; `false` where the field is absent.
+#[inline(always)]
+pub fn read_bit(base: Address, offset: u32) -> bool {
+    offset != ABSENT && read::<u8>(base, offset / 8).is_some_and(|byte| byte >> (offset % 8) & 1 != 0)
+}
+
 /// The running thread's `task_struct`.
 #[inline(always)]
 pub fn current_task() -> Address {

@@ -8,9 +8,10 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap},
 };
-use hitscope_schemas::{event::lost, sched::ProcessKey};
+use hitscope_schemas::{event::lost, sched::ProcessKey, sockets::ThreadTimes};
 
 use crate::{
+    arch::wait,
     kernel::{Address, process_start_ns, read_or_zero},
     lost::count,
 };
@@ -26,7 +27,7 @@ pub struct Thread {
     pub thread_id: u32,
     /// Number of the syscall it is in or was in last.
     pub syscall: u32,
-    /// When that began, ns; 0 outside of syscalls.
+    /// When that began, ns; 0: none was seen yet.
     pub enter_ns: u64,
     /// Its process.
     pub process: ProcessKey,
@@ -34,14 +35,50 @@ pub struct Thread {
     pub on_cpu_since: u64,
     /// Since when it has been waiting for a CPU, ns; 0: it is not.
     pub runnable_since: u64,
-    /// Time on a CPU up to when it last left one, by the scheduler's own account, ns.
-    pub cpu_ns: u64,
-    /// As `cpu_ns`, up to where its process was last given it.
+    /// Since when it has been asleep, ns; 0: it is not.
+    pub blocked_since: u64,
+    /// What for: one of [`wait`].
+    pub blocked_on: u32,
+    /// 1: inside the syscall, 0: the syscall has returned.
+    pub inside: u32,
+    /// Time asleep that goes to the class of whatever is read or written next, ns.
+    pub awaited_ns: u64,
+    /// Of its closed stretches; CPU by the scheduler's own account.
+    pub times: ThreadTimes,
+    /// Times at the begin of the last call that sends.
+    pub entered: ThreadTimes,
+    /// As `times.cpu_ns`, up to where its process was last given it.
     pub accounted_ns: u64,
-    /// Time waiting for a CPU, ns.
-    pub runqueue_ns: u64,
-    /// That part of `runqueue_ns` that its process was not yet given, ns.
+    /// That part of `times.runqueue_ns` that its process was not yet given, ns.
     pub runqueue_due_ns: u64,
+}
+
+const NO_TIMES: ThreadTimes = ThreadTimes { cpu_ns: 0, runqueue_ns: 0, disk_ns: 0, lock_ns: 0, network_ns: 0 };
+
+impl Thread {
+    /// Where its time went up to now: in its closed stretches and in the one it is in. Zero where the begin of that one was
+    /// not seen. To be asked on the thread itself.
+    #[inline(always)]
+    pub fn times(&self, now: u64) -> ThreadTimes {
+        if self.on_cpu_since == 0 {
+            return NO_TIMES;
+        }
+        ThreadTimes { cpu_ns: self.times.cpu_ns + (now - self.on_cpu_since), ..self.times }
+    }
+
+    /// It sleeps no more: gives the time to its class.
+    #[inline(always)]
+    pub fn awake(&mut self, now: u64) {
+        let slept = now - self.blocked_since;
+        self.blocked_since = 0;
+        match self.blocked_on as u8 {
+            wait::LOCK => self.times.lock_ns += slept,
+            wait::NETWORK => self.times.network_ns += slept,
+            wait::DISK => self.times.disk_ns += slept,
+            wait::AWAITED => self.awaited_ns += slept,
+            _ => {}
+        }
+    }
 }
 
 #[map]
@@ -85,9 +122,13 @@ fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread
         process: ProcessKey { start_ns: process_start_ns(task), pid, generation: 0 },
         on_cpu_since: 0,
         runnable_since: 0,
-        cpu_ns,
+        blocked_since: 0,
+        blocked_on: 0,
+        inside: 0,
+        awaited_ns: 0,
+        times: ThreadTimes { cpu_ns, ..NO_TIMES },
+        entered: NO_TIMES,
         accounted_ns: cpu_ns,
-        runqueue_ns: 0,
         runqueue_due_ns: 0,
     };
     let place = THREADS.get_ptr_mut(thread_id & (PLACES - 1))?;

@@ -10,7 +10,7 @@ pub const ABSENT: u32 = u32::MAX;
 /// Declares [`Offsets`] with the kernel's own names of each field, older names after it.
 macro_rules! offsets {
     ($($(#[$doc:meta])* $name:ident = $struct:literal $($path:literal)|+;)*) => {
-        /// Byte offsets, each [`ABSENT`] where the kernel lacks the field.
+        /// Byte offsets (of a bit field the offset in bits), each [`ABSENT`] where the kernel lacks the field.
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
         pub struct Offsets { $($(#[$doc])* pub $name: u32,)* }
@@ -75,6 +75,8 @@ offsets! {
     task_sum_exec_runtime = "task_struct" "se.sum_exec_runtime";
     /// Scheduler state.
     task_state = "task_struct" "__state" | "state";
+    /// Whether it sleeps for a block device: a bit field, so in bits, not bytes.
+    task_in_iowait = "task_struct" "in_iowait";
     /// Living threads.
     signal_live = "signal_struct" "live";
     /// Exit status of the whole process, where one was set.
@@ -113,6 +115,10 @@ offsets! {
     fdt_fd = "fdtable" "fd";
     /// Inode of an open file.
     file_inode = "file" "f_inode";
+    /// Directory entry of an open file.
+    file_dentry = "file" "f_path.dentry" | "__f_path.dentry";
+    /// Its name.
+    dentry_name = "dentry" "d_name.name" | "__d_name.name";
     /// The `struct socket` of a socket's file.
     file_private_data = "file" "private_data";
     /// Type and mode.
@@ -123,6 +129,18 @@ offsets! {
     socket_sk = "socket" "sk";
     /// `SOCK_STREAM` and so on.
     socket_type = "socket" "type";
+    /// The socket that holds it, once a process has accepted it.
+    sock_socket = "sock" "sk_socket";
+    /// The inode that lies beside a `struct socket`.
+    socket_inode = "socket_alloc" "vfs_inode";
+    /// `SOCK_STREAM` and so on, of the network layer's part.
+    sock_type = "sock" "sk_type";
+    /// State of the connection.
+    sock_state = "sock" "__sk_common.skc_state";
+    /// Both ports at once.
+    sock_ports = "sock" "__sk_common.skc_portpair";
+    /// The other end of a Unix socket.
+    unix_peer = "unix_sock" "peer";
     /// Address family.
     sock_family = "sock" "__sk_common.skc_family";
     /// Remote port, network byte order.

@@ -24,9 +24,9 @@ pub struct ThreadTimes {
     pub cpu_ns: u64,
     /// Runnable, waiting for a CPU.
     pub runqueue_ns: u64,
-    /// Blocked on a disk or another block device.
+    /// Blocked on a disk or another block device, page faults included.
     pub disk_ns: u64,
-    /// Blocked on a lock or a semaphore.
+    /// Blocked until another thread or process went on: on a lock, a semaphore, an eventfd or a signalfd.
     pub lock_ns: u64,
     /// Blocked on a socket.
     pub network_ns: u64,
@@ -72,9 +72,9 @@ pub struct SegmentEvent {
     pub offset: u64,
     /// Bytes that the call moved.
     pub length: u64,
-    /// The calling thread's times at the call's return.
+    /// The calling thread's times: of a call that sent at its begin, of one that received at its return.
     pub times: ThreadTimes,
-    /// How long the first of these bytes had lain in the socket before the call returned; 0 where unknown or sent, ns.
+    /// How long the first of these bytes had lain in the socket as the call returned; 0 where unknown or sent, ns.
     pub queued_ns: u64,
     /// [`RECEIVED`] or [`SENT`].
     pub direction: u32,
@@ -115,8 +115,12 @@ pub struct SocketState {
     pub verdict: u16,
     /// [`RECEIVED`] or [`SENT`].
     pub last_direction: u16,
+    /// When the first bytes that arrived since the process last read became readable, `CLOCK_MONOTONIC`, ns; 0: none did.
+    pub unread_since: u64,
+    /// When the bytes that the process read last had become readable; 0 where that was not seen.
+    pub arrived_ns: u64,
 }
-record!(SocketState, 32);
+record!(SocketState, 48);
 
 /// Nothing is known yet: segments are sent, cut short.
 pub const VERDICT_UNKNOWN: u16 = 0;

@@ -191,17 +191,18 @@ tables! {
         request_bytes: U64, "bytes";
         /// Bytes of the answer.
         response_bytes: U64, "bytes";
-        /// Time of the handling thread on a CPU.
+        /// Of the duration, the handling thread's time on a CPU. This and the next four are null where several threads handled the
+        /// hit, or where the thread shared its time with other requests; what they leave of the duration went elsewhere.
         cpu_ns: Opt<U64>, "ns";
-        /// Time of the handling thread waiting for a CPU.
+        /// Of the duration, the handling thread's time waiting for a CPU.
         runqueue_ns: Opt<U64>, "ns";
-        /// Time of the handling thread waiting for disk.
+        /// Of the duration, the handling thread's time asleep for a disk.
         disk_ns: Opt<U64>, "ns";
-        /// Time of the handling thread waiting for a lock.
+        /// Of the duration, the handling thread's time asleep until another thread or process went on.
         lock_ns: Opt<U64>, "ns";
-        /// Time of the handling thread waiting for the network.
+        /// Of the duration, the handling thread's time asleep for a socket.
         network_ns: Opt<U64>, "ns";
-        /// How long the request lay in the socket before the process read it.
+        /// How long the request lay in the socket before the process read it; null on the side that asks.
         queued_ns: Opt<U64>, "ns";
         /// The request with its literals; only where the configuration allows it.
         text: Opt<LongText>;

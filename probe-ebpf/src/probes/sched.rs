@@ -1,4 +1,5 @@
-//! `sched`: each process's time on CPUs and waiting for them, exact to the switch, and the start and end of programs.
+//! `sched`: each process's time on CPUs and waiting for them, exact to the switch, what its threads sleep for, and the start
+//! and end of programs.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf},
@@ -14,7 +15,8 @@ use hitscope_schemas::{
 
 use super::generation;
 use crate::{
-    kernel::{Address, current_task, process_start_ns, read, read_or_zero},
+    arch::{wait, wait_of},
+    kernel::{Address, current_task, process_start_ns, read, read_bit, read_or_zero},
     lost::count,
     ring,
     ring::argument,
@@ -46,6 +48,8 @@ fn ids(task: Address) -> (u32, u32) {
 
 /// Scheduler state of a thread that leaves the CPU for good (include/linux/sched.h).
 const TASK_DEAD: u32 = 0x80;
+/// That of a sleep that no signal ends.
+const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 
 /// A thread leaves the CPU and another gets it.
 #[btf_tracepoint(function = "sched_switch")]
@@ -59,10 +63,13 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
             let state: u32 = read(previous, offset!(task_state)).unwrap_or(0);
             let running = preempted || state == 0;
             let times = account(thread, previous);
-            thread.cpu_ns = thread.accounted_ns;
+            thread.times.cpu_ns = thread.accounted_ns;
             thread.on_cpu_since = 0;
             if running {
                 thread.runnable_since = now;
+            } else {
+                thread.blocked_since = now;
+                thread.blocked_on = u32::from(blocked_on(thread, previous, state));
             }
             if let Some(times) = times {
                 times.voluntary_switches += u64::from(!running);
@@ -77,15 +84,37 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     if thread_id != 0 {
         if let Some(thread) = thread::get_or_insert(thread_id, pid, || next) {
             thread.on_cpu_since = now;
+            if thread.blocked_since != 0 {
+                // Its wakeup was not seen.
+                thread.awake(now);
+            }
             if thread.runnable_since != 0 {
                 let waited = now - thread.runnable_since;
                 thread.runnable_since = 0;
-                thread.runqueue_ns += waited;
+                thread.times.runqueue_ns += waited;
                 thread.runqueue_due_ns += waited;
             }
         }
     }
     0
+}
+
+/// What a thread that leaves its CPU in this scheduler state waits for: one of [`wait`].
+#[inline(always)]
+fn blocked_on(thread: &Thread, task: Address, state: u32) -> u8 {
+    if read_bit(task, offset!(task_in_iowait)) {
+        return wait::DISK;
+    }
+    let uninterruptible = state & TASK_UNINTERRUPTIBLE != 0;
+    if thread.inside == 0 {
+        // In a page fault; those that read from disk say so by `in_iowait`.
+        return if uninterruptible { wait::LOCK } else { wait::OTHER };
+    }
+    match wait_of(thread.syscall) {
+        wait::MEMORY if uninterruptible => wait::LOCK,
+        wait::OTHER | wait::AWAITED if uninterruptible => wait::DISK,
+        wait => wait,
+    }
 }
 
 /// Gives a thread's process the time since the thread was last accounted. By the scheduler's account, not the clock, since
@@ -136,7 +165,11 @@ fn wakeup(task: Address) -> i32 {
     let (thread_id, pid) = ids(task);
     if let Some(thread) = thread::get_or_insert(thread_id, pid, || task) {
         if thread.on_cpu_since == 0 && thread.runnable_since == 0 {
-            thread.runnable_since = now();
+            let now = now();
+            if thread.blocked_since != 0 {
+                thread.awake(now);
+            }
+            thread.runnable_since = now;
         }
     }
     0

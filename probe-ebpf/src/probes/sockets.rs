@@ -6,6 +6,8 @@
 //! Captured is a run of bytes in one direction up to [`RUN_BYTES`], whole; of what exceeds it, each call's head and
 //! tail, which is where a large answer ends. Nothing is captured of a socket that user space has no decoder for.
 
+mod arrivals;
+
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
     macros::{map, raw_tracepoint},
@@ -15,7 +17,7 @@ use aya_ebpf::{
 use hitscope_schemas::{
     event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
-        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, SENT, SegmentEvent, SocketEvent, SocketState, ThreadTimes,
+        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, SENT, SegmentEvent, SocketEvent, SocketState,
         VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
 };
@@ -110,7 +112,15 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
             return None;
         }
     }
-    let (file, inode) = socket_file(register(registers, 0) as u32)?;
+    let file = open_file(register(registers, 0) as u32)?;
+    let inode: Address = read(file, offset!(file_inode))?;
+    let is_socket = is_socket(inode)?;
+    if thread.awaited_ns != 0 {
+        settle(thread, file, is_socket);
+    }
+    if !is_socket {
+        return None;
+    }
     let socket: u64 = read(inode, offset!(inode_ino))?;
     let state = state(socket, file)?;
     if state.verdict == VERDICT_UNKNOWN {
@@ -141,8 +151,8 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     event.enter_ns = thread.enter_ns;
     event.direction = direction;
     event.flags = 0;
-    event.queued_ns = 0;
-    event.times = times(thread, event.header.time_ns);
+    event.queued_ns = if direction == SENT { 0 } else { arrivals::queued_ns(state, event.header.time_ns) };
+    event.times = if direction == SENT { thread.entered } else { thread.times(event.header.time_ns) };
     let cursor = &mut scratch()?.cursor;
     *cursor = Cursor {
         address: 0,
@@ -224,25 +234,34 @@ fn scratch() -> Option<&'static mut Scratch> {
     SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
-/// The thread's times up to now: those of its closed stretches and of the one it is in. Zero where the begin of that one
-/// was not seen.
+/// Gives the time that the thread slept for whatever comes first to the class of what came.
 #[inline(always)]
-fn times(thread: &Thread, now: u64) -> ThreadTimes {
-    if thread.on_cpu_since == 0 {
-        return ThreadTimes::default();
-    }
-    ThreadTimes {
-        cpu_ns: thread.cpu_ns + (now - thread.on_cpu_since),
-        runqueue_ns: thread.runqueue_ns,
-        disk_ns: 0,
-        lock_ns: 0,
-        network_ns: 0,
+fn settle(thread: &mut Thread, file: Address, is_socket: bool) {
+    let awaited_ns = thread.awaited_ns;
+    thread.awaited_ns = 0;
+    if is_socket {
+        thread.times.network_ns += awaited_ns;
+        // If this call sends, it began after the sleep.
+        thread.entered.network_ns += awaited_ns;
+    } else if is_signalled(file) {
+        thread.times.lock_ns += awaited_ns;
+        thread.entered.lock_ns += awaited_ns;
     }
 }
 
-/// The open file and inode behind a file descriptor, if it is a socket.
+/// Whether a file is an eventfd or a signalfd, through which another thread or process says that it has gone on. They have no
+/// inode of their own; what names them is their directory entry (fs/eventfd.c, fs/signalfd.c).
 #[inline(always)]
-fn socket_file(descriptor: u32) -> Option<(Address, Address)> {
+fn is_signalled(file: Address) -> bool {
+    let name = read::<Address>(file, offset!(file_dentry))
+        .and_then(|dentry| read::<Address>(dentry, offset!(dentry_name)))
+        .and_then(|name| read::<[u8; 4]>(name, 0));
+    matches!(name.as_ref(), Some(b"[eve" | b"[sig"))
+}
+
+/// The open file behind a file descriptor.
+#[inline(always)]
+fn open_file(descriptor: u32) -> Option<Address> {
     let files: Address = read(current_task(), offset!(task_files))?;
     let table: Address = read(files, offset!(files_fdt))?;
     let size: u32 = read(table, offset!(fdt_max_fds))?;
@@ -250,10 +269,13 @@ fn socket_file(descriptor: u32) -> Option<(Address, Address)> {
         return None;
     }
     let entries: Address = read(table, offset!(fdt_fd))?;
-    let file: Address = read(entries + u64::from(descriptor) * 8, 0)?;
-    let inode: Address = read(file, offset!(file_inode))?;
+    read(entries + u64::from(descriptor) * 8, 0)
+}
+
+#[inline(always)]
+fn is_socket(inode: Address) -> Option<bool> {
     let mode: u16 = read(inode, offset!(inode_mode))?;
-    (mode & S_IFMT == S_IFSOCK).then_some((file, inode))
+    Some(mode & S_IFMT == S_IFSOCK)
 }
 
 /// The socket's state; made, and user space told of it, at its first traffic.
@@ -274,8 +296,9 @@ fn state(socket: u64, file: Address) -> Option<&'static mut SocketState> {
 #[inline(never)]
 fn introduce(socket: u64, file: Address) -> i32 {
     let mut state = SocketState::default();
-    if describe(socket, file).is_none() {
-        state.verdict = VERDICT_IGNORED;
+    match describe(socket, file) {
+        Some(sock) => state.unread_since = arrivals::first_arrival(sock),
+        None => state.verdict = VERDICT_IGNORED,
     }
     if SOCKETS.insert(socket, state, 0).is_err() {
         count(lost::SOCKET_MAP_FULL);
@@ -283,9 +306,9 @@ fn introduce(socket: u64, file: Address) -> i32 {
     0
 }
 
-/// Tells user space of a stream socket; `None` for any other.
+/// Tells user space of a stream socket, and returns the network layer's part of it; `None` for any other.
 #[inline(always)]
-fn describe(inode: u64, file: Address) -> Option<()> {
+fn describe(inode: u64, file: Address) -> Option<Address> {
     let socket: Address = read(file, offset!(file_private_data))?;
     let kind: u16 = read(socket, offset!(socket_type))?;
     let sock: Address = read(socket, offset!(socket_sk))?;
@@ -320,7 +343,7 @@ fn describe(inode: u64, file: Address) -> Option<()> {
         event.remote_port = u16::from_be(read(sock, offset!(sock_dport))?);
     }
     ring::emit(&event);
-    Some(())
+    Some(sock)
 }
 
 /// `struct iovec` (include/uapi/linux/uio.h).
@@ -434,7 +457,11 @@ pub fn sockets_close(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn close(context: &RawTracePointContext) -> Option<()> {
-    let (_, inode) = socket_file(register(argument(context, 0), 0) as u32)?;
+    let file = open_file(register(argument(context, 0), 0) as u32)?;
+    let inode: Address = read(file, offset!(file_inode))?;
+    if !is_socket(inode)? {
+        return None;
+    }
     let socket: u64 = read(inode, offset!(inode_ino))?;
     let state = SOCKETS.get_ptr_mut(socket)?;
     let header = header(KIND_CLOSE, size_of::<CloseEvent>());

@@ -14,7 +14,7 @@ use hitscope_schemas::{
 
 use super::generation;
 use crate::{
-    arch::{Class, class},
+    arch::{Class, class, sends, wait, wait_of},
     kernel::current_task,
     lost::count,
     ring::argument,
@@ -55,8 +55,14 @@ pub fn sys_enter(context: RawTracePointContext) -> i32 {
     let syscall = argument(&context, 1) as u32;
     thread.syscall = syscall;
     // SAFETY: the helper takes no arguments.
-    thread.enter_ns = unsafe { bpf_ktime_get_ns() };
-    if class(syscall) == Class::Close {
+    let now = unsafe { bpf_ktime_get_ns() };
+    thread.enter_ns = now;
+    thread.inside = 1;
+    let class = class(syscall);
+    if sends(class) {
+        thread.entered = thread.times(now);
+    }
+    if class == Class::Close {
         tail_call(&context, TAIL_CLOSE);
     }
     0
@@ -73,6 +79,11 @@ pub fn sys_exit(context: RawTracePointContext) -> i32 {
     }
     let result = argument(&context, 1) as i64;
     let syscall = thread.syscall;
+    thread.inside = 0;
+    if thread.awaited_ns != 0 && result == 0 && wait_of(syscall) == wait::AWAITED {
+        // Nothing came: it slept until a time.
+        thread.awaited_ns = 0;
+    }
     // SAFETY: the helper takes no arguments.
     let duration_ns = unsafe { bpf_ktime_get_ns() } - thread.enter_ns;
     if global!(COUNT_SYSCALLS) != 0 {

@@ -15,7 +15,7 @@ use hitscope_collector::{
     windows::{Measures, Origin, Windows},
 };
 use hitscope_schemas::sockets::{FAMILY_INET, RECEIVED, SENT, SegmentEvent, SocketEvent};
-use hitscope_wire::{Exchange, Facts as Session, Mark, Protocol, Side, Status};
+use hitscope_wire::{Exchange, Facts as Session, Mark, Protocol, Side, Status, Times};
 
 const CONNECTIONS: usize = 4;
 const PER_SECOND: u64 = 25_000;
@@ -143,8 +143,8 @@ fn count(statements: u64) {
         let measures = Measures {
             end_ns: index as i64 * 40_000,
             duration_ns: 50_000 + index % 977,
-            cpu_ns: Some(1),
-            runqueue_ns: Some(1),
+            split: Some(Times { cpu_ns: 1, runqueue_ns: 1, ..Times::default() }),
+            queued_ns: None,
         };
         windows.add(&group, &origin, &Session::default(), measures, exchange);
         if index % PER_SECOND == PER_SECOND - 1 {

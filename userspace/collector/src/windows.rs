@@ -10,7 +10,7 @@ use std::{rc::Rc, sync::Arc};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hitscope_schemas::{latency, tables};
-use hitscope_wire::{Exchange, Facts, Status};
+use hitscope_wire::{Exchange, Facts, Status, Times};
 
 use self::sample::Sample;
 use crate::{
@@ -91,7 +91,8 @@ struct Operation {
     rows: u64,
     request_bytes: u64,
     response_bytes: u64,
-    cpu_ns: Option<u64>,
+    /// Of the calls of which it is known.
+    split: Option<Times>,
     sample: Sample,
     idle: u32,
 }
@@ -110,7 +111,7 @@ impl Operation {
             rows: 0,
             request_bytes: 0,
             response_bytes: 0,
-            cpu_ns: None,
+            split: None,
             sample: Sample::default(),
             idle: 0,
         }
@@ -136,9 +137,9 @@ impl Operation {
             rows: self.rows,
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
-            cpu_ns: self.cpu_ns,
-            lock_ns: None,
-            disk_ns: None,
+            cpu_ns: self.split.map(|split| split.cpu_ns),
+            lock_ns: self.split.map(|split| split.lock_ns),
+            disk_ns: self.split.map(|split| split.disk_ns),
         });
         self.sample.write(&mut rows.hits);
         let (name, sample) = (self.name.clone(), std::mem::take(&mut self.sample));
@@ -153,10 +154,10 @@ pub struct Measures {
     pub end_ns: i64,
     /// From the request to the answer, ns.
     pub duration_ns: u64,
-    /// Of that, the handling thread's time on a CPU, ns, where known.
-    pub cpu_ns: Option<u64>,
-    /// Of that, the handling thread's time waiting for a CPU, ns, where known.
-    pub runqueue_ns: Option<u64>,
+    /// Where that time of the handling thread went, where known; what is missing to the duration went elsewhere.
+    pub split: Option<Times>,
+    /// How long the request had lain in the socket before the process read it, ns, where known.
+    pub queued_ns: Option<u64>,
 }
 
 /// The counters of the current second.
@@ -271,8 +272,11 @@ impl Windows {
         operation.rows += exchange.rows.unwrap_or(0);
         operation.request_bytes += exchange.request_bytes;
         operation.response_bytes += exchange.response_bytes;
-        if let Some(cpu_ns) = measures.cpu_ns {
-            *operation.cpu_ns.get_or_insert(0) += cpu_ns;
+        if let Some(split) = &measures.split {
+            let sum = operation.split.get_or_insert_default();
+            sum.cpu_ns += split.cpu_ns;
+            sum.lock_ns += split.lock_ns;
+            sum.disk_ns += split.disk_ns;
         }
 
         let slow = measures.duration_ns >= self.slow_ns;
@@ -302,12 +306,12 @@ impl Windows {
             rows: exchange.rows,
             request_bytes: exchange.request_bytes,
             response_bytes: exchange.response_bytes,
-            cpu_ns: measures.cpu_ns,
-            runqueue_ns: measures.runqueue_ns,
-            disk_ns: None,
-            lock_ns: None,
-            network_ns: None,
-            queued_ns: None,
+            cpu_ns: measures.split.map(|split| split.cpu_ns),
+            runqueue_ns: measures.split.map(|split| split.runqueue_ns),
+            disk_ns: measures.split.map(|split| split.disk_ns),
+            lock_ns: measures.split.map(|split| split.lock_ns),
+            network_ns: measures.split.map(|split| split.network_ns),
+            queued_ns: measures.queued_ns,
             text: exchange.text,
             weight: 1,
         };

@@ -55,7 +55,7 @@ pub struct Segment<'a> {
     pub direction: Direction,
     /// When the call began, `CLOCK_MONOTONIC`, ns.
     pub enter_ns: u64,
-    /// At the call's return.
+    /// At the call's return; the thread's times are, where the call sent, those of its begin.
     pub mark: Mark,
     /// Stream offset, in this direction, of the first byte: tells of lost segments.
     pub offset: u64,
@@ -80,11 +80,12 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// The begin of the call, with the thread times of its return: those of its begin are not known.
+    /// The begin of the call: of one that sent, also by the thread's times.
     pub fn entered(&self) -> Mark {
         Mark { time_ns: self.enter_ns, ..self.mark }
     }
 
+    /// The return of the call: of one that received, also by the thread's times.
     pub fn returned(&self) -> Mark {
         self.mark
     }

@@ -66,8 +66,8 @@ pub fn resolve(path: &Path) -> Result<Resolved, Error> {
     for (slot, (field, structure, paths)) in offsets.as_slice_mut().iter_mut().zip(Offsets::FIELDS) {
         let offset = types.id_of(structure).and_then(|id| {
             paths.iter().find_map(|path| match types.offset_of(id, path) {
-                Ok((_, Offset::ByteOffset(offset))) => Some(offset),
-                Ok((_, Offset::BitOffsetAndSize(..))) | Err(_) => None,
+                Ok((_, Offset::ByteOffset(offset) | Offset::BitOffsetAndSize(offset, _))) => Some(offset),
+                Err(_) => None,
             })
         });
         match offset {
@@ -89,6 +89,8 @@ mod tests {
         let resolved = resolve(Path::new(PATH)).expect("BTF of the running kernel");
         assert!(resolved.absent.is_empty(), "{:?}", resolved.absent);
         assert!(resolved.offsets.task_tgid > resolved.offsets.task_pid);
+        // A bit field, in bits.
+        assert!(resolved.offsets.task_in_iowait > 8 * resolved.offsets.task_state);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use hitscope_schemas::sockets::{
     FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, SocketEvent, VERDICT_DECODED, VERDICT_UNKNOWN,
 };
 
+use super::threads::Open;
 use crate::{
     processes::Info,
     windows::{GroupId, Origin},
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     pub(super) group: Option<Grouped>,
     /// What the kernel was told.
     pub(super) verdict: u16,
+    /// Its request that waits for an answer.
+    pub(super) open: Open,
     /// Last traffic, monotonic, ns.
     used_ns: u64,
 }
@@ -50,7 +53,7 @@ impl Connection {
             remote_port: end.remote_port,
             local_port: end.local_port,
         };
-        Self { info, origin, decoder, group: None, verdict: VERDICT_UNKNOWN, used_ns: now_ns }
+        Self { info, origin, decoder, group: None, verdict: VERDICT_UNKNOWN, open: None, used_ns: now_ns }
     }
 
     /// Whether it is the same as the one that the kernel tells of (again).
@@ -148,9 +151,9 @@ impl Connections {
     }
 
     /// Nothing more is wanted of this socket.
-    pub(super) fn ignore(&mut self, socket: u64, now_ns: u64) {
-        self.remove(socket);
+    pub(super) fn ignore(&mut self, socket: u64, now_ns: u64) -> Option<Connection> {
         self.ignored.insert(socket, now_ns);
+        self.remove(socket)
     }
 
     /// Forgets ignored sockets of which nothing more can come. To be called each second.

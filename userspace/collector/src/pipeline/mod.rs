@@ -5,6 +5,7 @@
 
 mod connections;
 mod losses;
+mod threads;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,6 +22,7 @@ use hitscope_wire::{Direction, Exchange, Facts as Session, Mark, Outcome, Segmen
 use self::{
     connections::{Connection, Connections, Grouped, is_decoded},
     losses::Losses,
+    threads::{Open, Threads},
 };
 use crate::{
     clocks::Clocks,
@@ -72,6 +74,7 @@ pub struct Pipeline {
     now_ns: u64,
     window: i64,
     connections: Connections,
+    threads: Threads,
     processes: Processes,
     windows: Windows,
     /// Hits of processes that nothing is known of yet.
@@ -114,6 +117,7 @@ impl Pipeline {
             now_ns: 0,
             window: 0,
             connections: Connections::default(),
+            threads: Threads::default(),
             processes: Processes::default(),
             held: Vec::new(),
             syscall_names: syscalls::Names::new(architecture),
@@ -235,6 +239,7 @@ impl Pipeline {
         self.windows.flush(&mut self.rows);
         self.processes.tick(self.now_ns, &self.clocks, &mut self.rows.processes);
         self.connections.expire(self.now_ns);
+        self.threads.expire(self.now_ns);
         self.events_left = self.settings.events_per_second;
         let overflowed = self.windows.overflowed();
         self.losses.add("operations_over_limit", overflowed - std::mem::replace(&mut self.overflowed, overflowed));
@@ -355,6 +360,9 @@ impl Pipeline {
             windows: &mut self.windows,
             held: &mut self.held,
             losses: &mut self.losses,
+            threads: &self.threads,
+            open: connection.open,
+            socket,
             clocks: &self.clocks,
             info: &connection.info,
             origin: &connection.origin,
@@ -381,9 +389,14 @@ impl Pipeline {
         if verdict != connection.verdict {
             connection.verdict = verdict;
             self.commands.push(SocketCommand::Verdict(socket, verdict));
-            if verdict == VERDICT_IGNORED {
-                self.connections.ignore(socket, now_ns);
+        }
+        if verdict == VERDICT_IGNORED {
+            if let Some(mut connection) = self.connections.ignore(socket, now_ns) {
+                self.threads.close(&mut connection.open);
             }
+        } else if let Some(side) = connection.decoder.facts().side {
+            let (thread_id, direction) = (event.header.thread_id, segment.direction);
+            self.threads.moved(thread_id, socket, side, direction, now_ns, &mut connection.open);
         }
     }
 
@@ -394,6 +407,9 @@ impl Pipeline {
             windows: &mut self.windows,
             held: &mut self.held,
             losses: &mut self.losses,
+            threads: &self.threads,
+            open: connection.open,
+            socket,
             clocks: &self.clocks,
             info: &connection.info,
             origin: &connection.origin,
@@ -401,6 +417,7 @@ impl Pipeline {
             found_encrypted: None,
         };
         connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
+        self.threads.close(&mut connection.open);
     }
 
     /// Counts a hit that was held back.
@@ -422,6 +439,10 @@ struct Sink<'a> {
     windows: &'a mut Windows,
     held: &'a mut Vec<Held>,
     losses: &'a mut Losses,
+    threads: &'a Threads,
+    /// The connection's.
+    open: Open,
+    socket: u64,
     clocks: &'a Clocks,
     info: &'a Info,
     origin: &'a Origin,
@@ -439,7 +460,9 @@ impl Sink<'_> {
     }
 
     fn hit(&mut self, exchange: Exchange, session: &Session) {
-        let measures = measures(&exchange, self.clocks);
+        let start = &exchange.start;
+        let shared = self.threads.shared(start.thread_id, self.socket, exchange.side, start.time_ns, self.open);
+        let measures = measures(&exchange, shared, self.clocks);
         if !self.info.is_known() {
             self.held.push(Held { origin: self.origin.clone(), session: session.clone(), measures, exchange });
             return;
@@ -463,20 +486,36 @@ struct Held {
     exchange: Exchange,
 }
 
-fn measures(exchange: &Exchange, clocks: &Clocks) -> Measures {
+/// `shared`: the thread worked on other requests meanwhile.
+fn measures(exchange: &Exchange, shared: bool, clocks: &Clocks) -> Measures {
     let (start, end) = (&exchange.start, &exchange.end);
     let duration_ns = end.time_ns.saturating_sub(start.time_ns);
-    // A thread that came so far has used CPU, if only a little: without the scheduler's probe both are zero.
-    let same_thread =
-        start.thread_id == end.thread_id && end.times.cpu_ns > 0 && end.times.cpu_ns >= start.times.cpu_ns;
-    // The marks are taken as the calls return, so the last call's own time may reach beyond the hit's end.
-    let spent = |start: u64, end: u64| same_thread.then(|| end.saturating_sub(start).min(duration_ns));
+    // A thread that came so far has used CPU, if only a little: without the scheduler's probe all is zero.
+    let measured = !shared && start.thread_id == end.thread_id && end.times.cpu_ns > 0;
     Measures {
         end_ns: clocks.wall(end.time_ns),
         duration_ns,
-        cpu_ns: spent(start.times.cpu_ns, end.times.cpu_ns),
-        runqueue_ns: spent(start.times.runqueue_ns, end.times.runqueue_ns),
+        split: measured.then(|| split(&start.times, &end.times, duration_ns)).flatten(),
+        queued_ns: (start.queued_ns > 0).then_some(start.queued_ns),
     }
+}
+
+/// Where a thread's time went between two marks, in all at most the duration; `None` where it was counted anew in between.
+fn split(start: &Times, end: &Times, duration_ns: u64) -> Option<Times> {
+    let mut left_ns = duration_ns;
+    // The scheduler's account of CPU and the clock differ by a little, so the sum is held to the duration.
+    let mut spent = |start: u64, end: u64| {
+        let spent_ns = end.checked_sub(start)?.min(left_ns);
+        left_ns -= spent_ns;
+        Some(spent_ns)
+    };
+    Some(Times {
+        disk_ns: spent(start.disk_ns, end.disk_ns)?,
+        lock_ns: spent(start.lock_ns, end.lock_ns)?,
+        network_ns: spent(start.network_ns, end.network_ns)?,
+        runqueue_ns: spent(start.runqueue_ns, end.runqueue_ns)?,
+        cpu_ns: spent(start.cpu_ns, end.cpu_ns)?,
+    })
 }
 
 fn times(times: &ThreadTimes) -> Times {

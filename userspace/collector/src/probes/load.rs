@@ -133,16 +133,22 @@ impl Loader {
     /// The pair that sees every syscall; `syscalls` and `sockets` share it.
     pub(super) fn attach_syscall_programs(&mut self) -> Result<Vec<ProgramState>, String> {
         if self.syscall_programs.is_none() {
-            let result = ["sys_exit", "sys_enter"].into_iter().map(|name| self.attach_raw_tracepoint(name)).collect();
+            let result =
+                ["sys_exit", "sys_enter"].into_iter().map(|name| self.attach_raw_tracepoint(name, name)).collect();
             self.syscall_programs = Some(result);
         }
         self.syscall_programs.clone().unwrap_or_else(|| Ok(Vec::new()))
     }
 
-    fn attach_raw_tracepoint(&mut self, name: &'static str) -> Result<ProgramState, String> {
+    /// Attaches a program that takes its arguments as plain numbers.
+    pub(super) fn attach_raw_tracepoint(
+        &mut self,
+        name: &'static str,
+        tracepoint: &str,
+    ) -> Result<ProgramState, String> {
         let program: &mut RawTracePoint = self.program(name)?;
         program.load().map_err(|error| explain(name, &error))?;
-        program.attach(name).map_err(|error| explain(name, &error))?;
+        program.attach(tracepoint).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
     }
 

@@ -30,9 +30,12 @@ pub(super) const DEFINITION: Definition = Definition {
 /// Its programs are tail calls of the `syscalls` programs, in the order of `TAIL_*` in `probe-ebpf`.
 fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
     loader.attach_syscall_programs()?;
+    // Kernels before 6.3 lack it; how long a request lay unread is then not known.
+    let arrival = loader.attach_raw_tracepoint("sockets_arrival", "sk_data_ready").ok();
     // The first is what starts the others, so it comes last.
     [("sockets_piece", 2), ("sockets_close", 1), ("sockets_transfer", 0)]
         .into_iter()
         .map(|(name, index)| loader.attach_tail(name, index))
+        .chain(arrival.map(Ok))
         .collect()
 }

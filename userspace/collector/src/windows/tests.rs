@@ -31,7 +31,8 @@ pub(crate) fn exchange(operation: &str, status: Status) -> Exchange {
 }
 
 fn measures(end_ns: i64, duration_ns: u64) -> Measures {
-    Measures { end_ns, duration_ns, cpu_ns: Some(duration_ns / 2), runqueue_ns: None }
+    let split = Times { cpu_ns: duration_ns / 2, disk_ns: duration_ns / 4, ..Times::default() };
+    Measures { end_ns, duration_ns, split: Some(split), queued_ns: None }
 }
 
 fn flush(windows: &mut Windows) -> Rows {

@@ -1,0 +1,218 @@
+//! Which threads serve several connections at once: where one worked on other requests while a hit was under way, what the
+//! thread spent says nothing of that hit.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use hitscope_wire::{Direction, Side};
+
+/// A thread without traffic and without open requests is forgotten after this, ns.
+const IDLE_NS: u64 = 60_000_000_000;
+
+/// The last traffic of a thread on the connections of one side.
+#[derive(Default)]
+struct Traffic {
+    socket: u64,
+    last_ns: u64,
+    /// The last on any other socket than `socket`.
+    others_ns: u64,
+    /// Connections with a request that was not answered since.
+    open: u32,
+}
+
+impl Traffic {
+    fn on(&mut self, socket: u64, now_ns: u64) {
+        if socket != self.socket {
+            self.others_ns = self.last_ns;
+            self.socket = socket;
+        }
+        self.last_ns = now_ns;
+    }
+
+    fn others(&self, socket: u64) -> u64 {
+        if socket == self.socket { self.others_ns } else { self.last_ns }
+    }
+}
+
+#[derive(Default)]
+struct Thread {
+    server: Traffic,
+    client: Traffic,
+}
+
+impl Thread {
+    fn side(&mut self, side: Side) -> &mut Traffic {
+        match side {
+            Side::Server => &mut self.server,
+            Side::Client => &mut self.client,
+        }
+    }
+}
+
+/// A request that waits for its answer: the thread that moved it, and on which side.
+pub(super) type Open = Option<(u32, Side)>;
+
+/// Every thread with traffic on decoded connections.
+#[derive(Default)]
+pub(super) struct Threads {
+    table: HashMap<u32, Thread, FixedState>,
+}
+
+impl Threads {
+    /// A thread moved bytes on a connection; `open` is the connection's.
+    pub(super) fn moved(
+        &mut self,
+        thread_id: u32,
+        socket: u64,
+        side: Side,
+        direction: Direction,
+        now_ns: u64,
+        open: &mut Open,
+    ) {
+        let asks = matches!((side, direction), (Side::Server, Direction::Received) | (Side::Client, Direction::Sent));
+        let now_open = asks.then_some((thread_id, side));
+        let opens = asks && *open != now_open;
+        if *open != now_open {
+            self.close(open);
+            *open = now_open;
+        }
+        let traffic = self.table.entry(thread_id).or_default().side(side);
+        traffic.open += u32::from(opens);
+        traffic.on(socket, now_ns);
+    }
+
+    /// A connection has no open request any more.
+    pub(super) fn close(&mut self, open: &mut Open) {
+        if let Some((thread_id, side)) = open.take()
+            && let Some(thread) = self.table.get_mut(&thread_id)
+        {
+            let traffic = thread.side(side);
+            traffic.open = traffic.open.saturating_sub(1);
+        }
+    }
+
+    /// Whether a thread worked on other requests between a hit's start and now. A server's own calls to others are part of its
+    /// request; but a call during which the thread served is shared with what it served.
+    pub(super) fn shared(&self, thread_id: u32, socket: u64, side: Side, start_ns: u64, open: Open) -> bool {
+        let Some(Thread { server, client }) = self.table.get(&thread_id) else { return false };
+        let others =
+            |traffic: &Traffic, side| traffic.open - u32::from(open == Some((thread_id, side))).min(traffic.open);
+        match side {
+            Side::Server => server.others(socket) > start_ns || others(server, side) > 0,
+            Side::Client => {
+                client.others(socket) > start_ns
+                    || others(client, side) > 0
+                    || server.last_ns > start_ns
+                    || server.open > 1
+            }
+        }
+    }
+
+    /// Forgets idle threads. To be called each second.
+    pub(super) fn expire(&mut self, now_ns: u64) {
+        self.table.retain(|_, Thread { server, client }| {
+            server.open + client.open > 0 || server.last_ns.max(client.last_ns) + IDLE_NS > now_ns
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Direction::*, Side::*, *};
+
+    const T: u32 = 7;
+
+    /// Connections by number, and the threads that move their bytes.
+    #[derive(Default)]
+    struct Bench {
+        threads: Threads,
+        open: HashMap<u64, Open, FixedState>,
+    }
+
+    impl Bench {
+        fn moved(&mut self, thread_id: u32, socket: u64, side: Side, direction: Direction, now_ns: u64) {
+            self.threads.moved(thread_id, socket, side, direction, now_ns, self.open.entry(socket).or_default());
+        }
+
+        fn shared(&self, socket: u64, side: Side, start_ns: u64) -> bool {
+            self.threads.shared(T, socket, side, start_ns, self.open.get(&socket).copied().flatten())
+        }
+    }
+
+    #[test]
+    fn one_connection_at_a_time_is_its_own() {
+        let mut bench = Bench::default();
+        for (socket, start) in [(1, 10), (2, 20), (1, 30)] {
+            bench.moved(T, socket, Server, Received, start);
+            // Another thread's work is of no concern.
+            bench.moved(T + 1, 9, Server, Received, start + 1);
+            assert!(!bench.shared(socket, Server, start));
+            bench.moved(T, socket, Server, Sent, start + 5);
+        }
+    }
+
+    #[test]
+    fn a_request_within_another_is_seen_from_both() {
+        let mut bench = Bench::default();
+        bench.moved(T, 1, Server, Received, 10);
+        bench.moved(T, 2, Server, Received, 20);
+        // The first one is open while the second is answered, and the second came while the first was under way.
+        assert!(bench.shared(2, Server, 20));
+        bench.moved(T, 2, Server, Sent, 30);
+        assert!(bench.shared(1, Server, 10));
+        bench.moved(T, 1, Server, Sent, 40);
+        bench.moved(T, 2, Server, Received, 50);
+        assert!(!bench.shared(2, Server, 50));
+    }
+
+    #[test]
+    fn a_servers_own_calls_are_part_of_its_request() {
+        let mut bench = Bench::default();
+        bench.moved(T, 1, Server, Received, 10);
+        bench.moved(T, 2, Client, Sent, 20);
+        assert!(!bench.shared(2, Client, 19));
+        bench.moved(T, 2, Client, Received, 30);
+        assert!(!bench.shared(1, Server, 10));
+        bench.moved(T, 1, Server, Sent, 40);
+        // But where the thread serves others while it waits for an answer, neither is only its own.
+        bench.moved(T, 1, Server, Received, 50);
+        bench.moved(T, 2, Client, Sent, 60);
+        bench.moved(T, 3, Server, Received, 70);
+        bench.moved(T, 3, Server, Sent, 75);
+        assert!(bench.shared(2, Client, 59));
+        bench.moved(T, 2, Client, Received, 80);
+        assert!(bench.shared(1, Server, 50));
+    }
+
+    #[test]
+    fn clients_with_several_calls_under_way_share() {
+        let mut bench = Bench::default();
+        bench.moved(T, 1, Client, Sent, 10);
+        bench.moved(T, 2, Client, Sent, 20);
+        assert!(bench.shared(1, Client, 9));
+        bench.moved(T, 1, Client, Received, 30);
+        assert!(bench.shared(2, Client, 19));
+        bench.moved(T, 2, Client, Received, 40);
+        bench.moved(T, 1, Client, Sent, 50);
+        assert!(!bench.shared(1, Client, 49));
+    }
+
+    #[test]
+    fn what_was_never_answered_ends_with_its_connection() {
+        let mut bench = Bench::default();
+        bench.moved(T, 1, Server, Received, 10);
+        bench.moved(T, 2, Server, Received, 20);
+        assert!(bench.shared(2, Server, 20));
+        bench.threads.close(bench.open.get_mut(&1).unwrap());
+        assert!(!bench.shared(2, Server, 20));
+        // The request goes on in another thread.
+        bench.moved(T + 1, 2, Server, Received, 30);
+        bench.moved(T, 3, Server, Received, 40);
+        assert!(!bench.shared(3, Server, 40));
+        bench.threads.expire(2 * IDLE_NS);
+        assert_eq!(bench.threads.table.len(), 2);
+        bench.moved(T, 3, Server, Sent, 50);
+        bench.moved(T + 1, 2, Server, Sent, 60);
+        bench.threads.expire(2 * IDLE_NS);
+        assert_eq!(bench.threads.table.len(), 0);
+    }
+}
