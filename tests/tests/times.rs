@@ -176,6 +176,35 @@ fn hits_that_share_a_thread_have_no_split() {
     assert_eq!(["alone", "park", "within", "after"].map(measured), [true, false, false, true]);
 }
 
+/// A server that is stopped takes no request.
+#[test]
+fn requests_lie_unread() {
+    needs_probes!();
+    let mut daemon = Daemon::start();
+    let server = StandIn::start(&[]);
+    let mut client = server.connect();
+    client.ask("at_once");
+    signal(server.child.id(), libc::SIGSTOP);
+    wait_until("the server is stopped", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).ok()?;
+        stat.contains(") T ").then_some(())
+    });
+    client.send("later");
+    thread::sleep(Duration::from_millis(200));
+    signal(server.child.id(), libc::SIGCONT);
+    client.answered();
+    daemon.settle();
+    let later = server.times(&daemon, "later");
+    if later.row["queued_ns"].is_null() {
+        hitscope_tests::skip!("this kernel lacks the tracepoint sk_data_ready");
+    }
+    assert!(number(&later.row["queued_ns"]) >= 190 * MS, "{}", later.row);
+    // Of the side that asks it is not known.
+    let asked =
+        Times::of(&daemon, &format!("side = 'client' AND remote_port = {} AND operation = 'later'", server.port));
+    assert!(asked.row["queued_ns"].is_null() && asked.ns("network_ns") > 100 * MS, "{}", asked.row);
+}
+
 #[test]
 fn statements_of_postgres() {
     needs_probes!();

@@ -255,8 +255,9 @@ fn settle(thread: &mut Thread, file: Address, is_socket: bool) {
 fn is_signalled(file: Address) -> bool {
     let name = read::<Address>(file, offset!(file_dentry))
         .and_then(|dentry| read::<Address>(dentry, offset!(dentry_name)))
-        .and_then(|name| read::<[u8; 4]>(name, 0));
-    matches!(name.as_ref(), Some(b"[eve" | b"[sig"))
+        .and_then(|name| read::<u32>(name, 0));
+    // As a number, since comparing bytes would be a function's call.
+    name.is_some_and(|name| name == u32::from_ne_bytes(*b"[eve") || name == u32::from_ne_bytes(*b"[sig"))
 }
 
 /// The open file behind a file descriptor.

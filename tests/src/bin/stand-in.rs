@@ -17,6 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// What an eventfd is told.
+static ONE: [u8; 8] = 1_u64.to_ne_bytes();
 const READY: &[u8] = b"Z\0\0\0\x05I";
 const WELCOME: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 const DONE: &[u8] = b"C\0\0\0\x0dSELECT 1\0";
@@ -130,7 +132,7 @@ fn spend(what: &str, time: Duration) -> io::Result<()> {
             // SAFETY: takes two numbers.
             let fd = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK) };
             // SAFETY: the descriptor is new and nobody else's.
-            poll_and_read(unsafe { OwnedFd::from_raw_fd(fd) }.into(), time, &1_u64.to_ne_bytes())?;
+            poll_and_read(unsafe { OwnedFd::from_raw_fd(fd) }.into(), time, &ONE)?;
         }
         "socket" => {
             let (ours, mut theirs) = UnixStream::pair()?;

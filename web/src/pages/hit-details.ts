@@ -67,7 +67,7 @@ export class HitDetails {
         : h(
             'p',
             { class: 'muted' },
-            'Not measured for this hit: the scheduler probe was off, or the thread was not known.',
+            'Empty for this hit: its thread served other requests meanwhile, or several threads handled it, or the scheduler probe was off.',
           ),
       h('h3', {}, 'Hit'),
       h(

@@ -60,7 +60,10 @@ fn arrival(sock: Address) -> Option<()> {
     if kind != SOCK_STREAM || state == LISTEN {
         return None;
     }
-    let connection = connection(sock)?;
+    let connection = connection(sock);
+    if connection == 0 {
+        return None;
+    }
     // SAFETY: the value is copied at once.
     match unsafe { ARRIVALS.get(sock) } {
         Some(first) if first.connection == connection => {}
@@ -69,13 +72,13 @@ fn arrival(sock: Address) -> Option<()> {
     Some(())
 }
 
-/// What tells a connection from an earlier one whose socket had the same address: both ports, or the other end.
+/// What tells a connection from an earlier one whose socket had the same address: both ports, or the other end; 0: neither.
 #[inline(always)]
-fn connection(sock: Address) -> Option<u64> {
-    match read::<u16>(sock, offset!(sock_family))? {
-        FAMILY_INET | FAMILY_INET6 => read::<u32>(sock, offset!(sock_ports)).map(u64::from),
-        FAMILY_UNIX => Some(read_or_zero(sock, offset!(unix_peer))),
-        _ => None,
+fn connection(sock: Address) -> u64 {
+    match read::<u16>(sock, offset!(sock_family)).unwrap_or(0) {
+        FAMILY_INET | FAMILY_INET6 => read::<u32>(sock, offset!(sock_ports)).unwrap_or(0).into(),
+        FAMILY_UNIX => read_or_zero(sock, offset!(unix_peer)),
+        _ => 0,
     }
 }
 
@@ -85,7 +88,7 @@ pub fn first_arrival(sock: Address) -> u64 {
     // SAFETY: the value is copied at once.
     let Some(Arrival { time_ns, connection: of }) = (unsafe { ARRIVALS.get(sock) }).copied() else { return 0 };
     let _ = ARRIVALS.remove(sock);
-    if connection(sock) == Some(of) { time_ns } else { 0 }
+    if connection(sock) == of { time_ns } else { 0 }
 }
 
 /// How long the first of the bytes that were just read had lain in the socket, ns; 0: unknown. What is read without anything

@@ -95,6 +95,7 @@ fn bytes_become_hits_of_their_process_and_connection() {
     assert_eq!((slow.pid, slow.thread_id, slow.weight), (SERVER, SERVER, 1));
     assert_eq!((&*slow.remote_address, slow.remote_port, slow.local_port), ("10.0.0.7", 4711, 5432));
     assert_eq!((slow.cpu_ns, slow.runqueue_ns), (Some(50 * MS), Some(25 * MS)));
+    assert_eq!((slow.disk_ns, slow.lock_ns, slow.network_ns, slow.queued_ns), (Some(0), Some(0), Some(0), None));
     assert_eq!((slow.text.as_ref(), slow.encrypted), (None, false));
     assert_eq!(bench.pipeline.counters()["hits"], 2);
 }
@@ -238,4 +239,41 @@ fn who_was_gone_too_soon_is_known_by_the_record_of_its_end() {
     bench.event(Event::Socket(&socket(8 * SECOND, 77, SOCKET, 4711)));
     bench.query(8 * SECOND, MS, "select 1");
     assert_eq!(&*bench.tick(9 * SECOND).operations[0].service, "unknown");
+}
+
+#[test]
+fn a_split_is_at_most_the_duration() {
+    let mark = |cpu_ns, disk_ns, lock_ns| Times { cpu_ns, disk_ns, lock_ns, ..Times::default() };
+    assert_eq!(split(&mark(10, 0, 0), &mark(40, 20, 5), 100), Some(mark(30, 20, 5)));
+    // CPU by the scheduler's account, a little more than the clock leaves room for.
+    assert_eq!(split(&mark(10, 0, 0), &mark(90, 20, 5), 100), Some(mark(75, 20, 5)));
+    // A thread that was counted anew.
+    assert_eq!(split(&mark(50, 0, 0), &mark(40, 0, 0), 100), None);
+}
+
+#[test]
+fn hits_that_share_a_thread_have_no_split() {
+    let mut bench = Bench::new(Settings::default());
+    bench.connect();
+    let mut other = [0_u64; 2];
+    let mut moved = |bench: &mut Bench, time_ns, direction: u32, bytes: &[u8]| {
+        let event = segment(time_ns, SERVER, SOCKET + 1, direction, other[direction as usize], bytes.len());
+        other[direction as usize] += bytes.len() as u64;
+        bench.event(Event::Segment(&event, bytes, b""));
+    };
+    bench.event(Event::Socket(&socket(5 * SECOND, SERVER, SOCKET + 1, 4712)));
+    moved(&mut bench, 6 * SECOND, RECEIVED, &message(b'Q', b"select 1 as outer\0"));
+    bench.query(6 * SECOND + 10 * MS, MS, "select 1 as inner");
+    let answer = [message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat();
+    moved(&mut bench, 6 * SECOND + 20 * MS, SENT, &answer);
+    bench.query(6 * SECOND + 30 * MS, MS, "select 1 as alone");
+    let hits = bench.tick(7 * SECOND).hits;
+    let split = |name: &str| {
+        let hit = hits.iter().find(|hit| hit.operation.ends_with(name)).unwrap();
+        (hit.cpu_ns.is_some(), hit.network_ns.is_some(), hit.thread_id)
+    };
+    assert_eq!(
+        ["outer", "inner", "alone"].map(split),
+        [(false, false, SERVER), (false, false, SERVER), (true, true, SERVER)]
+    );
 }
