@@ -13,6 +13,7 @@ use hitscope_schemas::{event::lost, sched::ProcessKey};
 use crate::{
     kernel::{Address, process_start_ns, read_or_zero},
     lost::count,
+    probes::tls::Call,
 };
 
 /// Places in the array; a power of two.
@@ -42,6 +43,8 @@ pub struct Thread {
     pub runqueue_ns: u64,
     /// That part of `runqueue_ns` that its process was not yet given, ns.
     pub runqueue_due_ns: u64,
+    /// The call of a TLS library that it is in.
+    pub tls: Call,
 }
 
 #[map]
@@ -89,6 +92,7 @@ fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread
         accounted_ns: cpu_ns,
         runqueue_ns: 0,
         runqueue_due_ns: 0,
+        tls: Call::NONE,
     };
     let place = THREADS.get_ptr_mut(thread_id & (PLACES - 1))?;
     // SAFETY: as in `get`. Two threads may find the same place free at once; the later stays, and the
