@@ -214,8 +214,10 @@ fn is_tls_record(buffer: u64, length: u64) -> bool {
     if length < 5 {
         return false;
     }
-    let Some([kind, major, minor, high, _]) = read_user::<[u8; 5]>(buffer) else { return false };
-    matches!(kind, 20..=23) && major == 3 && minor <= 4 && high <= 0x41
+    let Some([kind, major, minor, high, low]) = read_user::<[u8; 5]>(buffer) else { return false };
+    let size = u32::from(high) << 8 | u32::from(low);
+    let fits = if kind == 20 { size == 1 } else { matches!(kind, 22 | 23) && size >= 17 && size <= 0x4800 };
+    fits && major == 3 && minor >= 1 && minor <= 4
 }
 
 /// Another piece of the same call.

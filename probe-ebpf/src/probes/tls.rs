@@ -292,9 +292,9 @@ fn step(context: &RetProbeContext, thread: &mut Thread) -> Option<()> {
     state.offset[direction as usize] += moved;
     state.run_bytes += moved;
     if tail == 0 && head < 256 {
-        send::<{ 256 }>(thread, &piece);
+        send::<256>(thread, &piece);
     } else if tail == 0 && head < 2048 {
-        send::<{ 2048 }>(thread, &piece);
+        send::<2048>(thread, &piece);
     } else if head < 256 {
         send::<{ 256 + TAIL_ROOM }>(thread, &piece);
     } else {
