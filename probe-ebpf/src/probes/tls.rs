@@ -3,7 +3,7 @@
 //! Uprobes at the begin and the return of a library's functions. The socket is known
 //! - from the read and write calls that the thread makes within the library's call; for what comes out of the
 //!   library's own buffer, from an earlier call on the same handle;
-//! - where the program moves the bytes itself (Node.js, asyncio): the handle's first receiving call belongs to the
+//! - where the program moves the bytes itself (Node.js, asyncio): the handle's first call belongs to the
 //!   encrypted socket that the thread received from just before, with no other such call in between. A handle that
 //!   cannot be tied so has a number of its own in the place of an inode, and no address.
 //!
@@ -82,18 +82,10 @@ const PIECE_BYTES: u64 = (8 << 10) - 1;
 /// Pieces of one call that are followed.
 const PIECES: u32 = 30;
 
-/// `SSL_read(handle, buffer, size)`, `SSL_read_ex(…, moved)`, `gnutls_record_recv`, and the handshakes.
+/// `SSL_read(handle, buffer, size)`, `SSL_read_ex(…, moved)`, `SSL_write`, `SSL_write_ex`, `gnutls_record_recv`,
+/// `gnutls_record_send`, and the handshakes.
 #[uprobe]
-pub fn tls_receive_enter(context: ProbeContext) -> i32 {
-    if let Some((thread, key)) = enter(&context) {
-        tie_by_order(&mut thread.tls, &key);
-    }
-    0
-}
-
-/// `SSL_write`, `SSL_write_ex`, `gnutls_record_send`.
-#[uprobe]
-pub fn tls_send_enter(context: ProbeContext) -> i32 {
+pub fn tls_enter(context: ProbeContext) -> i32 {
     enter(&context);
     0
 }
@@ -172,7 +164,7 @@ fn untied(key: &TlsKey) -> u64 {
 }
 
 #[inline(always)]
-fn enter(context: &ProbeContext) -> Option<(&'static mut Thread, TlsKey)> {
+fn enter(context: &ProbeContext) -> Option<()> {
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread = thread::get_or_insert(pid_tgid as u32, (pid_tgid >> 32) as u32, current_task)?;
     let handle: u64 = context.arg(0)?;
@@ -183,18 +175,26 @@ fn enter(context: &ProbeContext) -> Option<(&'static mut Thread, TlsKey)> {
     // SAFETY: the helper takes no arguments.
     call.enter_ns = unsafe { bpf_ktime_get_ns() };
     call.socket = 0;
-    Some((thread, key(handle)))
+    if call.received != 0 {
+        tie_by_order(call, &key(handle));
+    }
+    Some(())
 }
 
-/// Ties a handle that nothing is known of to the encrypted socket just received from, unless that is another's.
+/// Ties a handle that nothing is known of to the encrypted socket just received from, unless that is another's. A program
+/// hands on what it receives before it receives more; a first call may also be a send, which ends the handshake within.
 #[inline(always)]
 fn tie_by_order(call: &mut Call, key: &TlsKey) {
     let socket = call.received;
-    call.received = 0;
-    if socket == 0 || TLS_SOCKETS.get_ptr(key).is_some() || TLS_HANDLES.get_ptr(socket).is_some() {
-        return;
+    // SAFETY: the value is copied at once.
+    let known = unsafe { TLS_SOCKETS.get(key) }.copied();
+    if known.is_none() && TLS_HANDLES.get_ptr(socket).is_none() {
+        tie(key, socket);
     }
-    tie(key, socket);
+    // A call on another connection takes nothing.
+    if known.is_none() || known == Some(socket) {
+        call.received = 0;
+    }
 }
 
 #[inline(always)]

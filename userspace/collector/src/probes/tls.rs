@@ -18,7 +18,7 @@ use aya::{
     Ebpf,
     programs::{
         ProgramError, UProbe,
-        uprobe::{UProbeLinkId, UProbeScope},
+        uprobe::{UProbeLink, UProbeScope},
     },
 };
 
@@ -50,28 +50,20 @@ const fn function(name: &'static str, enter: &'static str, returned: Option<&'st
 }
 
 const FUNCTIONS: &[Function] = &[
-    function("SSL_read", "tls_receive_enter", Some("tls_received")),
-    function("SSL_read_ex", "tls_receive_enter", Some("tls_received_ex")),
-    function("SSL_write", "tls_send_enter", Some("tls_sent")),
-    function("SSL_write_ex", "tls_send_enter", Some("tls_sent_ex")),
-    function("SSL_do_handshake", "tls_receive_enter", Some("tls_shaken")),
+    function("SSL_read", "tls_enter", Some("tls_received")),
+    function("SSL_read_ex", "tls_enter", Some("tls_received_ex")),
+    function("SSL_write", "tls_enter", Some("tls_sent")),
+    function("SSL_write_ex", "tls_enter", Some("tls_sent_ex")),
+    function("SSL_do_handshake", "tls_enter", Some("tls_shaken")),
     function("SSL_free", "tls_free", None),
-    function("gnutls_record_recv", "tls_receive_enter", Some("tls_received")),
-    function("gnutls_record_send", "tls_send_enter", Some("tls_sent")),
-    function("gnutls_handshake", "tls_receive_enter", Some("tls_shaken")),
+    function("gnutls_record_recv", "tls_enter", Some("tls_received")),
+    function("gnutls_record_send", "tls_enter", Some("tls_sent")),
+    function("gnutls_handshake", "tls_enter", Some("tls_shaken")),
     function("gnutls_deinit", "tls_free", None),
 ];
 
-const PROGRAMS: [&str; 8] = [
-    "tls_receive_enter",
-    "tls_send_enter",
-    "tls_free",
-    "tls_received",
-    "tls_sent",
-    "tls_received_ex",
-    "tls_sent_ex",
-    "tls_shaken",
-];
+const PROGRAMS: [&str; 7] =
+    ["tls_enter", "tls_free", "tls_received", "tls_sent", "tls_received_ex", "tls_sent_ex", "tls_shaken"];
 
 fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
     if !loader.runs("sockets") {
@@ -94,6 +86,7 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
 pub(super) struct Libraries {
     /// By device and inode number, as `stat` has them.
     of_host: HashMap<(u64, u64), Result<(), String>>,
+    links: Links,
 }
 
 impl Libraries {
@@ -101,10 +94,11 @@ impl Libraries {
     /// from its first call on.
     pub(super) fn attach_host(loaded: &mut Ebpf, root: &Path) -> Result<Self, String> {
         let mut of_host = HashMap::new();
+        let mut links = Links::default();
         let mut refused = None;
         for path in libraries::of_host(root) {
             let Ok(metadata) = fs::metadata(&path) else { continue };
-            let result = attach_file(loaded, &path).map(drop);
+            let result = attach_file(loaded, &path).map(|mut more| links.0.append(&mut more.0));
             if let Err(reason) = &result {
                 refused = Some(format!("{}: {reason}", path.display()));
             }
@@ -112,12 +106,26 @@ impl Libraries {
         }
         match refused {
             Some(reason) if of_host.values().all(Result::is_err) => Err(reason),
-            _ => Ok(Self { of_host }),
+            _ => Ok(Self { of_host, links }),
         }
     }
 }
 
-type Links = Vec<(&'static str, UProbeLinkId)>;
+/// Attachments; dropped, they end.
+#[derive(Default)]
+struct Links(Vec<UProbeLink>);
+
+impl Drop for Links {
+    /// At each, the kernel waits until no CPU runs the program any more; so all wait at once.
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            for link in self.0.drain(..) {
+                // Without a thread, it ends here.
+                let _ = Builder::new().spawn_scoped(scope, move || drop(link));
+            }
+        });
+    }
+}
 
 /// Attaches to the functions that a file has; says why nothing can be read by it.
 fn attach_file(loaded: &mut Ebpf, path: &Path) -> Result<Links, String> {
@@ -127,39 +135,25 @@ fn attach_file(loaded: &mut Ebpf, path: &Path) -> Result<Links, String> {
     if !(has("SSL_read") && has("SSL_write") || has("gnutls_record_recv") && has("gnutls_record_send")) {
         return Err("it has no symbols of OpenSSL or GnuTLS".to_owned());
     }
-    let mut links = Vec::new();
+    let mut links = Links::default();
     for (function, offset) in FUNCTIONS.iter().zip(offsets) {
         let Some(offset) = offset else { continue };
         // The return first: of a call whose begin was seen, the return is then seen, too.
         for name in function.returned.into_iter().chain([function.enter]) {
-            match attach_program(loaded, name, offset, path) {
-                Ok(link) => links.push((name, link)),
-                Err(reason) => {
-                    detach(loaded, links);
-                    return Err(reason);
-                }
-            }
+            links.0.push(attach_program(loaded, name, offset, path)?);
         }
     }
     Ok(links)
 }
 
-fn attach_program(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLinkId, String> {
+fn attach_program(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLink, String> {
     let program: &mut UProbe = loaded
         .program_mut(name)
         .ok_or_else(|| format!("the probes have no program {name}"))?
         .try_into()
         .map_err(|error: ProgramError| load::explain(name, &error))?;
-    program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))
-}
-
-fn detach(loaded: &mut Ebpf, links: Links) {
-    for (name, link) in links {
-        if let Some(Ok(program)) = loaded.program_mut(name).map(<&mut UProbe>::try_from) {
-            // It can only be that the link is gone already.
-            let _ = program.detach(link);
-        }
-    }
+    let link = program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))?;
+    program.take_link(link).map_err(|error| load::explain(name, &error))
 }
 
 /// What is known of the files by everyone.
@@ -366,12 +360,8 @@ impl Work {
         let used: HashSet<&FileId> = self.processes.values().flat_map(|process| &process.files).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.files.retain(|file, _| used.contains(file));
-        let unused: Vec<Links> =
-            self.attached.extract_if(|file, _| !used.contains(file)).map(|(_, links)| links).collect();
         drop(known);
-        for links in unused {
-            detach(&mut self.loaded.object, links);
-        }
+        self.attached.retain(|file, _| used.contains(file));
     }
 
     /// Finds out what a process uses; false when it is gone.
