@@ -244,7 +244,7 @@ pub(super) fn explain(program: &str, error: &ProgramError) -> String {
     };
     let mend = match io_error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
-            "; run as root, or with CAP_BPF and CAP_PERFMON; inside a container its seccomp profile must allow bpf() and perf_event_open(); kernel lockdown must not be `confidentiality`"
+            "; run as root, or with CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN for uprobes; inside a container its seccomp profile must allow bpf() and perf_event_open(); kernel lockdown must not be `confidentiality`"
         }
         Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP) => "; this kernel lacks the hook",
         _ => "",
