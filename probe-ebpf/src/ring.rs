@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_ringbuf_output},
     macros::map,
-    maps::RingBuf,
+    maps::{RingBuf, ring_buf::RingBufEntry},
 };
 use hitscope_schemas::event::{EventHeader, lost};
 
@@ -25,8 +25,9 @@ pub fn waiting_bytes() -> u64 {
     EVENTS.query(u64::from(BPF_RB_AVAIL_DATA))
 }
 
+/// Flags of a record that goes in while so many bytes wait.
 #[inline(always)]
-fn flags(waiting: u64) -> u64 {
+pub fn flags(waiting: u64) -> u64 {
     let wake = waiting >= global!(WAKE_BYTES);
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
@@ -43,6 +44,12 @@ pub unsafe fn output<T>(record: *const T, size: u64, waiting: u64, reason: u32) 
     if result != 0 {
         count(reason);
     }
+}
+
+/// Room for a record, to be submitted with [`flags`].
+#[inline(always)]
+pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
+    EVENTS.reserve::<T>(0)
 }
 
 /// Appends a life-cycle record.

@@ -14,6 +14,7 @@ use crate::{
     arch::wait,
     kernel::{Address, process_start_ns, read_or_zero},
     lost::count,
+    probes::tls::Call,
 };
 
 /// Places in the array; a power of two.
@@ -51,6 +52,8 @@ pub struct Thread {
     pub accounted_ns: u64,
     /// That part of `times.runqueue_ns` that its process was not yet given, ns.
     pub runqueue_due_ns: u64,
+    /// The call of a TLS library that it is in.
+    pub tls: Call,
 }
 
 const NO_TIMES: ThreadTimes = ThreadTimes { cpu_ns: 0, runqueue_ns: 0, disk_ns: 0, lock_ns: 0, network_ns: 0 };
@@ -130,6 +133,7 @@ fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread
         entered: NO_TIMES,
         accounted_ns: cpu_ns,
         runqueue_due_ns: 0,
+        tls: Call::NONE,
     };
     let place = THREADS.get_ptr_mut(thread_id & (PLACES - 1))?;
     // SAFETY: as in `get`. Two threads may find the same place free at once; the later stays, and the

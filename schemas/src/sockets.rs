@@ -88,6 +88,7 @@ pub struct SegmentEvent {
 record!(SegmentEvent, 120);
 
 /// The bytes are what a TLS library handed to or took from the process; offsets count these, not what went over the wire.
+/// The socket is then its inode number, or has the bit [`UNTIED`].
 pub const PLAINTEXT: u32 = 1;
 
 /// The process that used the socket closed it.
@@ -114,7 +115,9 @@ pub struct SocketState {
     /// `VERDICT_*`.
     pub verdict: u16,
     /// [`RECEIVED`] or [`SENT`].
-    pub last_direction: u16,
+    pub last_direction: u8,
+    /// 1: TLS was seen on it.
+    pub tls: u8,
     /// When the first bytes that arrived since the process last read became readable, `CLOCK_MONOTONIC`, ns; 0: none did.
     pub unread_since: u64,
     /// When the bytes that the process read last had become readable; 0 where that was not seen.
@@ -126,5 +129,25 @@ record!(SocketState, 48);
 pub const VERDICT_UNKNOWN: u16 = 0;
 /// A decoder follows this socket.
 pub const VERDICT_DECODED: u16 = 1;
-/// No decoder knows it, or it is encrypted: nothing leaves the kernel.
+/// No decoder knows it: nothing leaves the kernel.
 pub const VERDICT_IGNORED: u16 = 2;
+/// What goes over it is encrypted: nothing of that leaves the kernel, but its plaintext may, by the `tls` probe.
+pub const VERDICT_ENCRYPTED: u16 = 3;
+
+/// In the kernel's maps of states and verdicts, the plaintext of a socket stands under its inode number with this bit.
+pub const PLAINTEXT_KEY: u64 = 1 << 63;
+/// Instead of an inode number: a connection of a TLS library of which the socket is not known.
+pub const UNTIED: u64 = 1 << 62;
+
+/// A connection of a TLS library.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct TlsKey {
+    /// The library's handle: the address of its `SSL` or `gnutls_session_t`.
+    pub handle: u64,
+    /// Process.
+    pub pid: u32,
+    /// Zero.
+    pub padding: u32,
+}
+record!(TlsKey, 16);

@@ -257,29 +257,6 @@ fn listen_and_notify() {
 }
 
 #[test]
-fn encrypted_connections_are_said_to_be() {
-    needs_probes!();
-    let postgres = Postgres::with("ssl = on");
-    let mut daemon = Daemon::start();
-    for _ in 0..5 {
-        let mut psql = postgres.psql_command(Via::Tcp);
-        psql.env("PGSSLMODE", "require").args(["--command", "select 1 as secret from pg_stat_ssl where ssl limit 1"]);
-        assert_eq!(succeed(&mut psql).stdout, b"1\n");
-    }
-    postgres.psql_via(Via::Socket, "select 1 as plain");
-    daemon.settle();
-    for side in BOTH {
-        assert_eq!(outcomes(&daemon, side, "%secret%"), [], "{side}");
-        assert_eq!(outcomes(&daemon, side, "select ? as plain"), [ok(1)], "{side}");
-    }
-    let status = daemon.status().expect("a status");
-    // Both ends of each.
-    assert!(number(&status["counters"]["connections_encrypted"]) >= 10, "{status}");
-    let events = daemon.query("SELECT detail FROM events WHERE detail LIKE '%encrypted%'");
-    assert!(!events.is_empty());
-}
-
-#[test]
 fn garbage_does_no_harm() {
     needs_probes!();
     let postgres = Postgres::start();

@@ -97,7 +97,7 @@ export function whyNoHits({ status, historyStart, state, range, now }: Known): R
     title: 'Listening; nothing decoded yet',
     text: [
       `The collector runs${collector ? ` since ${local(collector.started_ns / 1e6)}` : ''}, but no service has exchanged a request and an answer in a protocol that hitscope decodes (PostgreSQL) in the last 10 minutes.`,
-      'Try `psql -c "select 1"`: it shows here within a second or two. Encrypted connections are seen, but not read yet.',
+      'Try `psql -c "select 1"`: it shows here within a second or two.',
     ],
   };
 }

@@ -3,6 +3,7 @@
 pub mod sched;
 pub mod sockets;
 pub mod syscalls;
+pub mod tls;
 
 use aya_ebpf::{macros::map, maps::Array};
 

@@ -17,8 +17,8 @@ use aya_ebpf::{
 use hitscope_schemas::{
     event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
-        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, SENT, SegmentEvent, SocketEvent, SocketState,
-        VERDICT_IGNORED, VERDICT_UNKNOWN,
+        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, PLAINTEXT_KEY, RECEIVED, SENT, SegmentEvent, SocketEvent,
+        SocketState, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
 };
 
@@ -32,18 +32,18 @@ use crate::{
 
 /// Bytes in one direction without a turn that are captured whole.
 #[unsafe(no_mangle)]
-static RUN_BYTES: u64 = 64 << 10;
+pub static RUN_BYTES: u64 = 64 << 10;
 
 /// Segments are dropped when this many bytes wait in the ring buffer, so that life-cycle records still find room.
 #[unsafe(no_mangle)]
-static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
+pub static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
 
 /// Captured of each call before user space has made up its mind.
-const UNKNOWN_BYTES: u64 = 4096;
+pub const UNKNOWN_BYTES: u64 = 4096;
 /// Captured of the front of a call beyond the run.
-const HEAD_BYTES: u64 = 128;
+pub const HEAD_BYTES: u64 = 128;
 /// Captured of the end of a call whose middle is left out.
-const TAIL_BYTES: u64 = 512;
+pub const TAIL_BYTES: u64 = 512;
 /// Largest piece in one record; larger buffers make several.
 const PIECE_BYTES: u64 = 8 << 10;
 /// Pieces of one call that are followed; the kernel allows 33 tail calls in a row.
@@ -80,13 +80,13 @@ struct Cursor {
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// Sockets by inode number.
+/// Sockets by inode number, and their plaintext.
 #[map]
-static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(16384, 0);
+pub static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(16384, 0);
 
 /// What user space decided about a socket, by inode number; it writes here, and only the probe writes the socket's state.
 #[map]
-static VERDICTS: LruHashMap<u64, u16> = LruHashMap::with_max_entries(16384, 0);
+pub static VERDICTS: LruHashMap<u64, u16> = LruHashMap::with_max_entries(16384, 0);
 
 const S_IFMT: u16 = 0o170_000;
 const S_IFSOCK: u16 = 0o140_000;
@@ -123,14 +123,8 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     }
     let socket: u64 = read(inode, offset!(inode_ino))?;
     let state = state(socket, file)?;
-    if state.verdict == VERDICT_UNKNOWN {
-        // SAFETY: the value is copied at once.
-        if let Some(verdict) = unsafe { VERDICTS.get(socket) } {
-            state.verdict = *verdict;
-        }
-    }
-    if state.verdict == VERDICT_IGNORED {
-        return None;
+    if thread.tls.handle != 0 {
+        return by_tls_library(&mut thread.tls, state, socket, file);
     }
     let buffer = register(registers, 1);
     let direction = match class(syscall) {
@@ -140,9 +134,14 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
         | Class::Messages(direction) => direction,
         _ => SENT,
     };
-    if u32::from(state.last_direction) != direction {
-        state.last_direction = direction as u16;
-        state.run_bytes = 0;
+    turn(state, socket, direction);
+    if matches!(class(syscall), Class::Buffer(_)) && may_begin_tls(state, direction) && is_tls_record(buffer, result) {
+        state.tls = 1;
+    }
+    // What a program decrypts of its own memory it has most often just received.
+    thread.tls.received = if direction == RECEIVED && state.tls != 0 { socket } else { 0 };
+    if matches!(state.verdict, VERDICT_IGNORED | VERDICT_ENCRYPTED) {
+        return None;
     }
     state.pid = (pid_tgid >> 32) as u32;
     let event = &mut scratch()?.event;
@@ -176,6 +175,59 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
         _ => cursor.left = result,
     }
     step(context, state, scratch()?)
+}
+
+/// Notes the direction, and from time to time what user space decided.
+#[inline(always)]
+pub fn turn(state: &mut SocketState, key: u64, direction: u32) {
+    let turned = u32::from(state.last_direction) != direction;
+    let open = matches!(state.verdict, VERDICT_UNKNOWN | VERDICT_DECODED);
+    if open && (turned || state.verdict == VERDICT_UNKNOWN) {
+        // SAFETY: the value is copied at once.
+        if let Some(verdict) = unsafe { VERDICTS.get(key) } {
+            state.verdict = *verdict;
+            state.tls |= u8::from(*verdict == VERDICT_ENCRYPTED);
+        }
+    }
+    if turned {
+        state.last_direction = direction as u8;
+        state.run_bytes = 0;
+    }
+}
+
+/// A call within one of a TLS library, which so is found to use this socket; what it moves is encrypted.
+#[inline(always)]
+fn by_tls_library(call: &mut super::tls::Call, state: &mut SocketState, socket: u64, file: Address) -> Option<()> {
+    // One that user space no longer knows, or that is none of its kind.
+    if state.verdict == VERDICT_IGNORED && describe(socket, file).is_none() {
+        call.socket = super::tls::NOT_FOLLOWED;
+        return None;
+    }
+    state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    state.verdict = VERDICT_ENCRYPTED;
+    state.tls = 1;
+    call.socket = socket;
+    None
+}
+
+/// Bytes that a protocol may exchange before it turns to TLS.
+const BEFORE_TLS_BYTES: u64 = 64;
+
+#[inline(always)]
+fn may_begin_tls(state: &SocketState, direction: u32) -> bool {
+    state.tls == 0 && (state.verdict == VERDICT_UNKNOWN || state.offset[(direction & 1) as usize] <= BEFORE_TLS_BYTES)
+}
+
+/// Whether a call's bytes begin with a record's header (RFC 8446, section 5.1).
+#[inline(always)]
+fn is_tls_record(buffer: u64, length: u64) -> bool {
+    if length < 5 {
+        return false;
+    }
+    let Some([kind, major, minor, high, low]) = read_user::<[u8; 5]>(buffer) else { return false };
+    let size = u32::from(high) << 8 | u32::from(low);
+    let fits = if kind == 20 { size == 1 } else { matches!(kind, 22 | 23) && size >= 17 && size <= 0x4800 };
+    fits && major == 3 && minor >= 1 && minor <= 4
 }
 
 /// Another piece of the same call.
@@ -356,7 +408,7 @@ struct Iovec {
 }
 
 #[inline(always)]
-fn read_user<T: Copy>(address: u64) -> Option<T> {
+pub fn read_user<T: Copy>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address and fails rather than faults.
     unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T).ok() }
 }
@@ -467,11 +519,16 @@ fn close(context: &RawTracePointContext) -> Option<()> {
     let state = SOCKETS.get_ptr_mut(socket)?;
     let header = header(KIND_CLOSE, size_of::<CloseEvent>());
     // SAFETY: map values stay valid for the program's run.
-    let (pid, verdict) = unsafe { ((*state).pid, (*state).verdict) };
+    let (pid, verdict, tls) = unsafe { ((*state).pid, (*state).verdict, (*state).tls) };
     // Others that inherited the descriptor, such as a server's parent process, close their copy at any time.
     if pid == header.pid {
         let _ = SOCKETS.remove(socket);
         let _ = VERDICTS.remove(socket);
+        if tls != 0 {
+            let _ = SOCKETS.remove(socket | PLAINTEXT_KEY);
+            let _ = VERDICTS.remove(socket | PLAINTEXT_KEY);
+            super::tls::untie(socket);
+        }
         if verdict != VERDICT_IGNORED {
             ring::emit(&CloseEvent { header, socket });
         }

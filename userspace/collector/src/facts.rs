@@ -157,4 +157,8 @@ pub trait Facts {
     fn process(&mut self, pid: u32) -> Option<ProcessFacts>;
     /// Name of a user; `None` when it has none.
     fn user(&mut self, user_id: u32) -> Option<Arc<str>>;
+    /// Why what a process encrypts cannot be read; `None` where its TLS library is looked into.
+    fn unreadable(&mut self, _pid: u32) -> Option<Arc<str>> {
+        None
+    }
 }

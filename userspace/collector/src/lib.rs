@@ -8,6 +8,7 @@ pub mod event;
 pub mod facts;
 pub mod hosts;
 pub mod kernel;
+pub mod libraries;
 pub mod pipeline;
 pub mod probes;
 pub mod processes;

@@ -7,24 +7,26 @@ mod load;
 mod sched;
 mod sockets;
 mod syscalls;
+mod tls;
 
 use std::{collections::BTreeSet, hash::Hash, os::fd::AsRawFd, path::Path, time::Duration};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
 };
 use hitscope_schemas::{
     event::{self, EventHeader},
     sched::{ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
-    sockets::{CloseEvent, SegmentEvent, SocketEvent},
+    sockets::{CloseEvent, PLAINTEXT_KEY, SegmentEvent, SocketEvent},
     syscalls::{SyscallKey, SyscallStats},
 };
 pub use load::Error;
-use load::Loader;
+use load::{Loaded, Loader};
 use serde::{Deserialize, Serialize};
+pub use tls::Readable;
 
-use crate::{event::Event, kernel};
+use crate::{event::Event, facts::ProcessSample, kernel};
 
 /// Configuration section `[probes]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -77,7 +79,7 @@ pub struct Definition {
 }
 
 /// Every probe, in the order they are attached.
-pub const REGISTRY: &[Definition] = &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION];
+pub const REGISTRY: &[Definition] = &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION, tls::DEFINITION];
 
 /// How a probe fares.
 #[derive(Clone, Debug, Serialize)]
@@ -108,6 +110,15 @@ pub fn check(settings: &Settings) -> Result<Vec<ProbeState>, Error> {
     Ok(Probes::load(settings)?.states)
 }
 
+/// What keeps the programs in the kernel.
+enum Programs {
+    Loaded(Loaded),
+    /// With those of the probe `tls`, which attaches more as processes come.
+    Following(tls::Follower),
+    /// Between the two.
+    Gone,
+}
+
 /// The loaded probes. They detach when this is dropped.
 pub struct Probes {
     states: Vec<ProbeState>,
@@ -120,8 +131,7 @@ pub struct Probes {
     verdicts: HashMap<MapData, u64, u16>,
     lost: PerCpuArray<MapData, u64>,
     lost_before: [u64; event::lost::COUNT as usize],
-    /// Keeps the programs in the kernel.
-    _loaded: (aya::Ebpf, ProgramArray<MapData>),
+    programs: Programs,
 }
 
 impl Probes {
@@ -133,23 +143,58 @@ impl Probes {
         let resolved = kernel::btf::resolve(Path::new(kernel::btf::PATH))?;
         let mut loader = Loader::new(settings, &resolved)?;
         let states = REGISTRY.iter().map(|probe| loader.attach(probe, settings, &resolved)).collect();
-        let (mut loaded, tails) = loader.finish();
+        let mut finished = loader.finish();
+        let loaded = &mut finished.object;
         // Types of the whole kernel were read for a few offsets; the allocator would keep their memory.
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
         Ok(Self {
             states,
-            ring: load::map(&mut loaded, "EVENTS")?,
-            generation: load::map(&mut loaded, "GENERATION")?,
+            ring: load::map(loaded, "EVENTS")?,
+            generation: load::map(loaded, "GENERATION")?,
             current_generation: 0,
-            syscalls: load::map(&mut loaded, "SYSCALLS")?,
-            processes: load::map(&mut loaded, "PROCESSES")?,
-            sockets: load::map(&mut loaded, "SOCKETS")?,
-            verdicts: load::map(&mut loaded, "VERDICTS")?,
-            lost: load::map(&mut loaded, "LOST")?,
+            syscalls: load::map(loaded, "SYSCALLS")?,
+            processes: load::map(loaded, "PROCESSES")?,
+            sockets: load::map(loaded, "SOCKETS")?,
+            verdicts: load::map(loaded, "VERDICTS")?,
+            lost: load::map(loaded, "LOST")?,
             lost_before: [0; event::lost::COUNT as usize],
-            _loaded: (loaded, tails),
+            programs: Programs::Loaded(finished),
         })
+    }
+
+    /// Looks for the TLS libraries of all processes, where the probe `tls` runs, and says which can be read.
+    ///
+    /// # Errors
+    /// When the thread that does so cannot be started.
+    pub fn follow(&mut self, procfs: &Path) -> std::io::Result<Readable> {
+        if let Some(reason) = self.states.iter().find(|it| it.name == "tls").and_then(|it| it.reason.clone()) {
+            return Ok(Readable::off(reason));
+        }
+        match std::mem::replace(&mut self.programs, Programs::Gone) {
+            Programs::Loaded(loaded) => {
+                self.programs = Programs::Following(tls::Follower::start(loaded, procfs)?);
+            }
+            other => self.programs = other,
+        }
+        Ok(match &self.programs {
+            Programs::Following(follower) => follower.readable(),
+            _ => Readable::off("its thread could not be started".to_owned()),
+        })
+    }
+
+    /// A program was started: it may load a TLS library.
+    pub fn started(&self, pid: u32) {
+        if let Programs::Following(follower) = &self.programs {
+            follower.started(pid);
+        }
+    }
+
+    /// Every process: some may have loaded a TLS library, some are gone.
+    pub fn processes(&self, sample: &ProcessSample) {
+        if let Programs::Following(follower) = &self.programs {
+            follower.processes(sample);
+        }
     }
 
     /// How each probe fares, in the order of [`REGISTRY`].
@@ -209,8 +254,10 @@ impl Probes {
     /// Frees the kernel side's entries of a socket that is gone.
     pub fn forget_socket(&mut self, socket: u64) {
         // Most often the kernel side has seen the close and freed them itself.
-        let _ = self.sockets.remove(&socket);
-        let _ = self.verdicts.remove(&socket);
+        for key in [socket, socket | PLAINTEXT_KEY] {
+            let _ = self.sockets.remove(&key);
+            let _ = self.verdicts.remove(&key);
+        }
     }
 }
 

@@ -54,6 +54,7 @@ const TICK: u32 = 13;
 const END: u32 = 14;
 const FACT_PROCESS: u32 = 15;
 const FACT_USER: u32 = 16;
+const FACT_UNREADABLE: u32 = 17;
 
 /// Where a recording was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +152,11 @@ impl Recorder {
         self.json(FACT_USER, &(user_id, answer));
     }
 
+    /// Writes why a process's TLS cannot be read.
+    pub fn unreadable(&mut self, pid: u32, answer: Option<&str>) {
+        self.json(FACT_UNREADABLE, &(pid, answer));
+    }
+
     /// Brings everything to the file.
     ///
     /// # Errors
@@ -212,6 +218,7 @@ impl Recorder {
 pub struct RecordedFacts {
     processes: HashMap<u32, Option<ProcessFacts>, FixedState>,
     users: HashMap<u32, Option<Arc<str>>, FixedState>,
+    unreadable: HashMap<u32, Option<Arc<str>>, FixedState>,
 }
 
 impl Facts for RecordedFacts {
@@ -221,6 +228,10 @@ impl Facts for RecordedFacts {
 
     fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
         self.users.get(&user_id).cloned().flatten()
+    }
+
+    fn unreadable(&mut self, pid: u32) -> Option<Arc<str>> {
+        self.unreadable.get(&pid).cloned().flatten()
     }
 }
 
@@ -344,7 +355,7 @@ impl Player {
     /// Takes in the answers that follow an input.
     fn answers(&mut self) -> Result<(), Error> {
         while let Some((kind, length)) = self.begin()? {
-            if !matches!(kind, FACT_PROCESS | FACT_USER) {
+            if !matches!(kind, FACT_PROCESS | FACT_USER | FACT_UNREADABLE) {
                 self.ahead = Some((kind, length));
                 return Ok(());
             }
@@ -355,6 +366,7 @@ impl Player {
             }
             let taken = match kind {
                 FACT_PROCESS => json(&bytes).map(|(pid, answer)| drop(self.facts.processes.insert(pid, answer))),
+                FACT_UNREADABLE => json(&bytes).map(|(pid, answer)| drop(self.facts.unreadable.insert(pid, answer))),
                 _ => json(&bytes).map(|(user, answer)| drop(self.facts.users.insert(user, answer))),
             };
             if taken.is_none() {

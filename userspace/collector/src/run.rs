@@ -84,6 +84,14 @@ impl Facts for RecordedLive<'_> {
         }
         answer
     }
+
+    fn unreadable(&mut self, pid: u32) -> Option<Arc<str>> {
+        let answer = self.live.unreadable(pid);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.unreadable(pid, answer.as_deref());
+        }
+        answer
+    }
 }
 
 /// The pipeline and what goes along with each of its inputs.
@@ -128,6 +136,9 @@ pub fn run(
         probes,
         output,
     };
+    let readable =
+        collector.probes.follow(&place.procfs).context("cannot start the thread that looks for libraries")?;
+    collector.feeder.facts.set_readable(readable);
     collector.start();
     let mut next_second_ns = next_second(clock.realtime_ns as i64);
     let mut window = window_start(clock.realtime_ns as i64);
@@ -180,7 +191,14 @@ impl Collector {
     /// Takes in what the probes and the sampler have ready.
     fn turn(&mut self) {
         let Self { probes, feeder, .. } = self;
-        probes.poll(&mut |event| feeder.feed(Input::Event(event)));
+        let mut started = Vec::new();
+        probes.poll(&mut |event| {
+            if let Event::Exec(event) = event {
+                started.push(event.header.pid);
+            }
+            feeder.feed(Input::Event(event));
+        });
+        started.into_iter().for_each(|pid| probes.started(pid));
         for command in self.feeder.pipeline.commands() {
             match command {
                 SocketCommand::Verdict(socket, verdict) => self.probes.set_verdict(socket, verdict),
@@ -188,6 +206,7 @@ impl Collector {
             }
         }
         while let Some((processes, host)) = self.sampler.ready() {
+            self.probes.processes(&processes);
             self.feeder.feed(Input::Processes(&processes));
             self.feeder.feed(Input::Host(&host));
         }
@@ -222,6 +241,7 @@ impl Collector {
             }
             Err(error) => self.reporter.note(error.to_string()),
         }
+        pipeline.notes().for_each(|note| self.reporter.note(note));
         output.notes.try_iter().for_each(|note| self.reporter.note(note));
         let status = self.reporter.report(now_ns, self.probes.states(), pipeline.losses(), pipeline.counters());
         if let Err(error) = status::write(&output.data_dir, status, output.access) {

@@ -16,7 +16,9 @@ use hashbrown::HashMap;
 
 use crate::{
     facts::{Facts, HostSample, Identity, Observed, ProcessFacts, ProcessSample, Stat, Usage},
-    hosts, services,
+    hosts,
+    probes::Readable,
+    services,
 };
 
 /// Each process is read completely once in so many samples.
@@ -327,16 +329,28 @@ impl SamplerThread {
 pub struct LiveFacts {
     proc: Proc,
     passwd: PathBuf,
+    readable: Option<Readable>,
 }
 
 impl LiveFacts {
     /// `procfs` is `/proc`, `passwd` is `/etc/passwd`.
     pub fn new(procfs: &Path, passwd: &Path) -> Self {
-        Self { proc: Proc::new(procfs), passwd: passwd.to_owned() }
+        Self { proc: Proc::new(procfs), passwd: passwd.to_owned(), readable: None }
+    }
+}
+
+impl LiveFacts {
+    /// Who knows why a process's TLS cannot be read.
+    pub fn set_readable(&mut self, readable: Readable) {
+        self.readable = Some(readable);
     }
 }
 
 impl Facts for LiveFacts {
+    fn unreadable(&mut self, pid: u32) -> Option<Arc<str>> {
+        self.readable.as_ref()?.why_not(pid).map(Into::into)
+    }
+
     fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
         let stat = self.proc.stat(pid)?;
         Some(ProcessFacts { stat, identity: self.proc.identity(pid) })

@@ -29,6 +29,8 @@ pub fn clock(monotonic_ns: u64) -> Clock {
 pub struct FakeFacts {
     pub processes: HashMap<u32, ProcessFacts>,
     pub asked: Vec<u32>,
+    /// Why no process's TLS can be read.
+    pub unreadable: Option<Arc<str>>,
 }
 
 impl FakeFacts {
@@ -42,6 +44,10 @@ impl Facts for FakeFacts {
     fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
         self.asked.push(pid);
         self.processes.get(&pid).cloned()
+    }
+
+    fn unreadable(&mut self, _: u32) -> Option<Arc<str>> {
+        self.unreadable.clone()
     }
 
     fn user(&mut self, user_id: u32) -> Option<Arc<str>> {

@@ -17,6 +17,7 @@ const NAMES: &[(u32, &str)] = &[
     (7, "CAP_SETUID"),
     (8, "CAP_SETPCAP"),
     (19, "CAP_SYS_PTRACE"),
+    (21, "CAP_SYS_ADMIN"),
     (24, "CAP_SYS_RESOURCE"),
     (34, "CAP_SYSLOG"),
     (38, "CAP_PERFMON"),
@@ -34,6 +35,7 @@ impl Capabilities {
     pub const SETUID: Self = Self(1 << 7);
     pub const SETPCAP: Self = Self(1 << 8);
     pub const SYS_PTRACE: Self = Self(1 << 19);
+    pub const SYS_ADMIN: Self = Self(1 << 21);
     pub const SYS_RESOURCE: Self = Self(1 << 24);
     pub const SYSLOG: Self = Self(1 << 34);
     pub const PERFMON: Self = Self(1 << 38);
@@ -53,6 +55,12 @@ impl Capabilities {
         .and(Self::SETGID)
         .and(Self::SETUID)
         .and(Self::SETPCAP);
+
+    /// What uprobes need beside, where a probe wants them: Linux 6.16 and its stable siblings ask for this where
+    /// `CAP_PERFMON` was enough before (kernel/events/core.c, `perf_uprobe_event_init`).
+    pub fn for_uprobes(probes: &hitscope_collector::probes::Settings) -> Self {
+        if probes.disabled.contains("tls") { Self::NONE } else { Self::SYS_ADMIN }
+    }
 
     /// Both sets together.
     #[must_use]

@@ -134,8 +134,17 @@ fn check_tells_the_facts_as_json_too() {
     let outcome = hitscope(&["check", "--format", "json"]);
     let facts: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     let names: Vec<&str> = facts.as_array().unwrap().iter().map(|fact| fact["name"].as_str().unwrap()).collect();
-    for name in ["privileges", "kernel", "btf", "lockdown", "cgroup", "probe syscalls", "probe sched", "probe sockets"]
-    {
+    for name in [
+        "privileges",
+        "kernel",
+        "btf",
+        "lockdown",
+        "cgroup",
+        "probe syscalls",
+        "probe sched",
+        "probe sockets",
+        "probe tls",
+    ] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     let missing = facts.as_array().unwrap().iter().any(|fact| fact["state"] == "missing");

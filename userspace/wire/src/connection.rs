@@ -9,11 +9,12 @@ use crate::{
     segment::{Direction, Mark, Segment},
     settings::Settings,
     sql::fnv1a,
+    tls,
 };
 
 /// The protocols; each says whether bytes are its own.
 const PROTOCOLS: &[fn(&Opening<'_>, &Settings) -> Detection] =
-    &[mysql::detect, postgres::detect, http1::detect, http2::detect, redis::detect];
+    &[mysql::detect, postgres::detect, http1::detect, http2::detect, redis::detect, tls::detect];
 
 /// The first bytes seen of one direction since it last made no sense.
 pub(crate) struct Opening<'a> {
@@ -31,8 +32,6 @@ pub(crate) enum Detection {
     Maybe,
     /// Not these bytes; but the connection may have been met in the middle of something.
     No,
-    /// Whatever comes.
-    Never,
 }
 
 /// Takes what comes of the segments, with what is known of the connection by then.
@@ -119,6 +118,13 @@ impl Connection {
         self.scope = fnv1a(service.as_bytes());
     }
 
+    /// What goes through a connection that is encrypted, as plaintext.
+    pub fn plaintext(settings: Arc<Settings>) -> Self {
+        let mut connection = Self::new(settings);
+        connection.facts.encrypted = true;
+        connection
+    }
+
     /// Takes a segment; `sink` gets what comes of it.
     pub fn feed(&mut self, segment: &Segment<'_>, sink: Sink<'_>) -> Verdict {
         let verdict = match &mut self.state {
@@ -134,7 +140,7 @@ impl Connection {
             (Verdict::Ignored, _) => self.state = State::Ignored,
             // What it took for its protocol turned out not to be: another may know it.
             (Verdict::Unknown, State::Decoded(_)) => {
-                self.facts = Facts::default();
+                self.facts = Facts { encrypted: self.facts.encrypted, ..Facts::default() };
                 self.state = State::Unknown(Unknown::default());
             }
             _ => {}
@@ -195,7 +201,6 @@ impl Connection {
                 Verdict::Ignored
             }
             Detection::Maybe => Verdict::Unknown,
-            Detection::Never => Verdict::Ignored,
             Detection::No => {
                 unknown.records.clear();
                 unknown.bytes.clear();

@@ -33,6 +33,7 @@ pub mod sql;
 mod stream;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use connection::{Connection, Sink};
 pub use outcome::{Exchange, Facts, Outcome, Protocol, Side, Status, Verdict};

@@ -13,6 +13,8 @@ pub enum Protocol {
     Http2,
     Grpc,
     Redis,
+    /// TLS from the first byte, with something inside that is not known from outside.
+    Tls,
 }
 
 impl Protocol {
@@ -25,6 +27,7 @@ impl Protocol {
             Protocol::Http2 => "http2",
             Protocol::Grpc => "grpc",
             Protocol::Redis => "redis",
+            Protocol::Tls => "tls",
         }
     }
 }

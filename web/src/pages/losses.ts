@@ -25,6 +25,8 @@ const SENTENCES: Record<string, string> = {
   answer_missed: 'The answer to a request was not seen: there is no hit for it.',
   answer_incomplete: 'Part of an answer was not seen: the hit stands, but its rows or status may be missing.',
   request_missed: 'The request of an answer was not seen: there is no hit for it.',
+  encrypted_unreadable:
+    'Encrypted connections of processes whose TLS library cannot be looked into (Java, Go, rustls, …) were not read; the notes name the processes.',
   operations_over_limit:
     'More different operations came in one window than are kept apart: the others are counted together as `<other>`. Raise `collector.max_operations`.',
   process_events_over_limit:

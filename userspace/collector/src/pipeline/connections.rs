@@ -29,6 +29,13 @@ pub(super) struct Grouped {
     pub(super) id: GroupId,
 }
 
+/// The plaintext of an encrypted connection.
+pub(super) struct Plaintext {
+    pub(super) decoder: hitscope_wire::Connection,
+    /// What the kernel was told.
+    pub(super) verdict: u16,
+}
+
 /// One connection that is or may be decoded.
 pub(super) struct Connection {
     pub(super) info: Rc<Info>,
@@ -39,6 +46,10 @@ pub(super) struct Connection {
     pub(super) verdict: u16,
     /// Its request that waits for an answer.
     pub(super) open: Open,
+    /// Whether it was found to be encrypted.
+    pub(super) encrypted: bool,
+    /// What a TLS library says of it.
+    pub(super) plaintext: Option<Box<Plaintext>>,
     /// Last traffic, monotonic, ns.
     used_ns: u64,
 }
@@ -53,7 +64,17 @@ impl Connection {
             remote_port: end.remote_port,
             local_port: end.local_port,
         };
-        Self { info, origin, decoder, group: None, verdict: VERDICT_UNKNOWN, open: None, used_ns: now_ns }
+        Self {
+            info,
+            origin,
+            decoder,
+            group: None,
+            verdict: VERDICT_UNKNOWN,
+            open: None,
+            encrypted: false,
+            plaintext: None,
+            used_ns: now_ns,
+        }
     }
 
     /// Whether it is the same as the one that the kernel tells of (again).
@@ -216,4 +237,5 @@ impl Connections {
 /// Whether losing it loses hits.
 pub(super) fn is_decoded(connection: &Connection) -> bool {
     connection.verdict == VERDICT_DECODED
+        || connection.plaintext.as_ref().is_some_and(|plaintext| plaintext.verdict == VERDICT_DECODED)
 }

@@ -12,7 +12,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use hitscope_schemas::{
     sched::{ExecEvent, ExitEvent},
     sockets::{
-        CloseEvent, SENT, SegmentEvent, SocketEvent, ThreadTimes, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN,
+        CloseEvent, PLAINTEXT, PLAINTEXT_KEY, SENT, SegmentEvent, SocketEvent, ThreadTimes, VERDICT_DECODED,
+        VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
     syscalls::{SyscallKey, SyscallStats},
     tables,
@@ -20,7 +21,7 @@ use hitscope_schemas::{
 use hitscope_wire::{Direction, Exchange, Facts as Session, Mark, Outcome, Segment, Times, Verdict};
 
 use self::{
-    connections::{Connection, Connections, Grouped, is_decoded},
+    connections::{Connection, Connections, Grouped, Plaintext, is_decoded},
     losses::Losses,
     threads::{Open, Threads},
 };
@@ -38,6 +39,11 @@ use crate::{
 
 /// The syscall counts that come with a second's tick are of the second before, ns.
 const HALF_SECOND_NS: i64 = 500_000_000;
+
+/// Why a process cannot be read is asked anew after this, ns: it may have loaded a library meanwhile.
+const UNREADABLE_NS: u64 = 5_000_000_000;
+/// Processes of which the answer is remembered.
+const MAX_UNREADABLE: usize = 4096;
 
 /// Anything that goes into the pipeline; a recording is a list of these.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +65,7 @@ pub enum Input<'a> {
 /// What the kernel side should know about a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketCommand {
-    /// `VERDICT_*` of a socket, by its inode number.
+    /// `VERDICT_*` of a socket, by its inode number, with `PLAINTEXT_KEY` of its plaintext.
     Verdict(u64, u16),
     /// The socket is gone.
     Forget(u64),
@@ -86,6 +92,9 @@ pub struct Pipeline {
     events_left: u32,
     counters: Counters,
     commands: Vec<SocketCommand>,
+    notes: Vec<String>,
+    /// Why the TLS of processes cannot be read, and when that was asked, monotonic, ns.
+    unreadable: BTreeMap<u32, (u64, Option<Arc<str>>)>,
     rows: Rows,
 }
 
@@ -93,6 +102,8 @@ pub struct Pipeline {
 struct Counters {
     connections: u64,
     encrypted: u64,
+    decrypted: u64,
+    unreadable: u64,
     segments: u64,
     segment_bytes: u64,
     executed: u64,
@@ -126,6 +137,8 @@ impl Pipeline {
             overflowed: 0,
             counters: Counters::default(),
             commands: Vec::new(),
+            notes: Vec::new(),
+            unreadable: BTreeMap::new(),
             rows: Rows::default(),
         }
     }
@@ -175,6 +188,11 @@ impl Pipeline {
         self.commands.drain(..)
     }
 
+    /// What the user should find in the status.
+    pub fn notes(&mut self) -> impl Iterator<Item = String> + '_ {
+        self.notes.drain(..)
+    }
+
     /// The wall clock of the latest moment heard of, ns since the epoch.
     pub fn wall_ns(&self) -> i64 {
         self.clocks.wall(self.now_ns)
@@ -187,12 +205,15 @@ impl Pipeline {
 
     /// What was seen since the start, and what is followed now.
     pub fn counters(&self) -> BTreeMap<String, u64> {
-        let Counters { connections, encrypted, segments, segment_bytes, executed, exited } = self.counters;
+        let Counters { connections, encrypted, decrypted, unreadable, segments, segment_bytes, executed, exited } =
+            self.counters;
         [
             ("hits", self.windows.hits()),
             ("connections", connections),
             ("connections_open", self.connections.len() as u64),
             ("connections_encrypted", encrypted),
+            ("connections_decrypted", decrypted),
+            ("connections_unreadable", unreadable),
             ("segments", segments),
             ("segment_bytes", segment_bytes),
             ("processes", self.processes.len() as u64),
@@ -267,6 +288,7 @@ impl Pipeline {
         for socket in self.connections.of_process(event.header.pid) {
             self.remove(socket, ended_ns);
         }
+        self.unreadable.remove(&event.header.pid);
         let info = self.processes.exit(event, &self.clocks, facts);
         for held in self.held.extract_if(.., |held| held.origin.pid == info.pid).collect::<Vec<_>>() {
             self.release(held, &info.service);
@@ -303,6 +325,9 @@ impl Pipeline {
                 if connection.verdict != VERDICT_UNKNOWN {
                     self.commands.push(SocketCommand::Verdict(socket, connection.verdict));
                 }
+                if let Some(plaintext) = connection.plaintext.as_ref().filter(|it| it.verdict != VERDICT_UNKNOWN) {
+                    self.commands.push(SocketCommand::Verdict(socket | PLAINTEXT_KEY, plaintext.verdict));
+                }
                 return;
             }
             self.close(socket, now_ns);
@@ -329,7 +354,8 @@ impl Pipeline {
         self.now_ns = self.now_ns.max(now_ns);
         self.counters.segments += 1;
         self.counters.segment_bytes += event.length;
-        if self.connections.is_ignored(socket) {
+        let is_plaintext = event.flags & PLAINTEXT != 0;
+        if !is_plaintext && self.connections.is_ignored(socket) {
             return;
         }
         match self.connections.get(socket, now_ns) {
@@ -356,6 +382,20 @@ impl Pipeline {
             head,
             tail,
         };
+        if is_plaintext {
+            if !std::mem::replace(&mut connection.encrypted, true) {
+                self.counters.encrypted += 1;
+            }
+            if connection.plaintext.is_none() {
+                self.counters.decrypted += 1;
+                let decoder = hitscope_wire::Connection::plaintext(self.wire.clone());
+                connection.plaintext = Some(Box::new(Plaintext { decoder, verdict: VERDICT_UNKNOWN }));
+            }
+        }
+        let (decoder, told) = match &mut connection.plaintext {
+            Some(plaintext) if is_plaintext => (&mut plaintext.decoder, &mut plaintext.verdict),
+            _ => (&mut connection.decoder, &mut connection.verdict),
+        };
         let mut sink = Sink {
             windows: &mut self.windows,
             held: &mut self.held,
@@ -369,34 +409,63 @@ impl Pipeline {
             group: &mut connection.group,
             found_encrypted: None,
         };
-        let verdict = connection.decoder.feed(&segment, &mut |outcome, session| sink.take(outcome, session));
-        if let Some(protocol) = sink.found_encrypted {
-            self.counters.encrypted += 1;
-            if self.processes.first_encrypted(&connection.info, protocol) {
-                let detail = format!(
-                    "{protocol} connections of this process are encrypted and not decoded, first one with {} port {}",
-                    connection.origin.remote_address, connection.origin.remote_port
-                );
-                let (time, service) = (self.clocks.wall(now_ns), connection.info.service.clone());
-                self.rows.events.push(row(time, "lost", pid, service, &detail));
-            }
-        }
+        let verdict = decoder.feed(&segment, &mut |outcome, session| sink.take(outcome, session));
+        let newly_encrypted = sink.found_encrypted.filter(|_| !std::mem::replace(&mut connection.encrypted, true));
         let verdict = match verdict {
             Verdict::Unknown => VERDICT_UNKNOWN,
             Verdict::Decoded => VERDICT_DECODED,
+            Verdict::Ignored if connection.encrypted && !is_plaintext => VERDICT_ENCRYPTED,
             Verdict::Ignored => VERDICT_IGNORED,
         };
-        if verdict != connection.verdict {
-            connection.verdict = verdict;
-            self.commands.push(SocketCommand::Verdict(socket, verdict));
+        let side = decoder.facts().side.filter(|_| verdict != VERDICT_IGNORED);
+        if verdict != *told {
+            *told = verdict;
+            let key = if is_plaintext { socket | PLAINTEXT_KEY } else { socket };
+            self.commands.push(SocketCommand::Verdict(key, verdict));
         }
-        if verdict == VERDICT_IGNORED {
+        let unwanted = verdict == VERDICT_IGNORED && !is_plaintext;
+        if let Some(side) = side {
+            let (thread_id, direction) = (event.header.thread_id, segment.direction);
+            self.threads.moved(thread_id, socket, side, direction, now_ns, &mut connection.open);
+        }
+        if let Some(protocol) = newly_encrypted {
+            self.encrypted(socket, protocol, now_ns, facts);
+        }
+        if unwanted {
             if let Some(mut connection) = self.connections.ignore(socket, now_ns) {
                 self.threads.close(&mut connection.open);
             }
-        } else if let Some(side) = connection.decoder.facts().side {
-            let (thread_id, direction) = (event.header.thread_id, segment.direction);
-            self.threads.moved(thread_id, socket, side, direction, now_ns, &mut connection.open);
+        }
+    }
+
+    /// A connection turned out to be encrypted.
+    fn encrypted(&mut self, socket: u64, protocol: &'static str, now_ns: u64, facts: &mut dyn Facts) {
+        self.counters.encrypted += 1;
+        let Some(connection) = self.connections.get(socket, now_ns) else { return };
+        let info = connection.info.clone();
+        let (pid, service) = (info.pid, info.service.clone());
+        let known = self.unreadable.get(&pid).filter(|(asked_ns, _)| asked_ns + UNREADABLE_NS > now_ns);
+        let reason = match known {
+            Some((_, reason)) => reason.clone(),
+            None => {
+                let reason = facts.unreadable(pid);
+                if self.unreadable.len() >= MAX_UNREADABLE {
+                    self.unreadable.clear();
+                }
+                self.unreadable.insert(pid, (now_ns, reason.clone()));
+                reason
+            }
+        };
+        let Some(reason) = reason else { return };
+        self.counters.unreadable += 1;
+        self.losses.add("encrypted_unreadable", 1);
+        if self.processes.first_encrypted(&info, protocol) {
+            let detail = format!(
+                "encrypted, not readable, because {reason}: {protocol} connections of this process, first one with {} port {}",
+                connection.origin.remote_address, connection.origin.remote_port
+            );
+            self.notes.push(format!("{} ({service}, process {pid}): {detail}", info.command));
+            self.rows.events.push(row(self.clocks.wall(now_ns), "lost", pid, service, &detail));
         }
     }
 
@@ -418,6 +487,9 @@ impl Pipeline {
         };
         connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
         self.threads.close(&mut connection.open);
+        if let Some(plaintext) = &mut connection.plaintext {
+            plaintext.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
+        }
     }
 
     /// Counts a hit that was held back.

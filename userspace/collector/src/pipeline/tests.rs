@@ -1,4 +1,4 @@
-use hitscope_schemas::sockets::RECEIVED;
+use hitscope_schemas::sockets::{RECEIVED, UNTIED};
 
 use super::*;
 use crate::testing::{EPOCH, FakeFacts, MS, SECOND, clock, exec, exit, segment, socket};
@@ -145,22 +145,88 @@ fn sockets_that_speak_nothing_known_are_ignored() {
     assert_eq!(bench.tick(8 * SECOND).operations.len(), 1);
 }
 
+/// PostgreSQL's way into TLS, from the server's side.
+fn ask_for_tls(bench: &mut Bench, at: u64) {
+    bench.moved(at + MS, RECEIVED, &[0, 0, 0, 8, 4, 210, 22, 47]);
+    bench.moved(at + 2 * MS, SENT, b"S");
+    bench.moved(at + 3 * MS, RECEIVED, &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]);
+}
+
 #[test]
-fn encrypted_connections_are_counted_and_told_once() {
+fn what_cannot_be_read_is_counted_and_told_once() {
     let mut bench = Bench::new(Settings::default());
+    bench.facts.unreadable = Some("Java does TLS by itself".into());
     for connection in 0..3 {
         let at = 6 * SECOND + connection * 10 * MS;
         bench.event(Event::Socket(&socket(at, SERVER, SOCKET, 5000 + connection as u16)));
         bench.offsets = [0; 2];
-        bench.moved(at + MS, RECEIVED, &[0, 0, 0, 8, 4, 210, 22, 47]);
-        bench.moved(at + 2 * MS, SENT, b"S");
-        bench.moved(at + 3 * MS, RECEIVED, &[22, 3, 1, 0, 5, 1, 2, 3, 4, 5]);
+        ask_for_tls(&mut bench, at);
     }
     let rows = bench.tick(7 * SECOND);
     assert_eq!(bench.pipeline.counters()["connections_encrypted"], 3);
-    let told: Vec<_> = rows.events.iter().filter(|event| &*event.kind == "lost").collect();
+    assert_eq!(bench.pipeline.counters()["connections_unreadable"], 3);
+    assert_eq!(bench.pipeline.losses()["encrypted_unreadable"], 3);
+    let told: Vec<_> = rows.events.iter().filter(|event| &*event.kind == "lost" && event.pid != 0).collect();
     assert_eq!((told.len(), told[0].pid, &*told[0].service), (1, SERVER, "postgresql"));
-    assert!(told[0].detail.starts_with("postgres connections of this process are encrypted"));
+    let reason = "encrypted, not readable, because Java does TLS by itself: postgres connections of this process";
+    assert!(told[0].detail.starts_with(reason), "{}", told[0].detail);
+    let notes: Vec<String> = bench.pipeline.notes().collect();
+    assert!(notes.len() == 1 && notes[0].contains(reason), "{notes:?}");
+    // Nothing more of it is wanted, but its plaintext would be.
+    assert!(bench.commands().contains(&SocketCommand::Verdict(SOCKET, VERDICT_ENCRYPTED)));
+}
+
+#[test]
+fn plaintext_of_an_encrypted_connection_is_decoded() {
+    let mut bench = Bench::new(Settings::default());
+    bench.event(Event::Socket(&socket(5 * SECOND, SERVER, SOCKET, 4711)));
+    ask_for_tls(&mut bench, 5 * SECOND);
+    let mut plain = [0_u64; 2];
+    let mut moved = |bench: &mut Bench, time_ns, direction: u32, bytes: &[u8]| {
+        let offset = &mut plain[direction as usize];
+        let mut event = segment(time_ns, SERVER, SOCKET, direction, *offset, bytes.len());
+        event.flags = PLAINTEXT;
+        *offset += bytes.len() as u64;
+        bench.event(Event::Segment(&event, bytes, b""));
+    };
+    let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
+    startup.extend(b"user\0app\0database\0shop\0\0");
+    startup[3] = startup.len() as u8;
+    moved(&mut bench, 5 * SECOND + 10 * MS, RECEIVED, &startup);
+    // Ciphertext that was on its way does no harm.
+    bench.moved(5 * SECOND + 11 * MS, RECEIVED, &[23; 300]);
+    moved(&mut bench, 5 * SECOND + 12 * MS, SENT, &[message(b'R', &[0; 4]), message(b'Z', b"I")].concat());
+    moved(&mut bench, 6 * SECOND, RECEIVED, &message(b'Q', b"select 1\0"));
+    moved(&mut bench, 6 * SECOND + MS, SENT, &[message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat());
+    moved(&mut bench, 6 * SECOND + 2 * MS, RECEIVED, &message(b'Q', b"select pg_sleep(9)\0"));
+    bench.event(Event::Exit(&exit(7 * SECOND, SERVER, SECOND, 0)));
+    let rows = bench.tick(8 * SECOND);
+    let mut hits: Vec<_> =
+        rows.hits.iter().map(|hit| (&*hit.status, hit.encrypted, hit.remote_port, hit.local_port)).collect();
+    hits.sort_unstable();
+    assert_eq!(hits, [("aborted", true, 4711, 5432), ("ok", true, 4711, 5432)]);
+    let counters = bench.pipeline.counters();
+    assert_eq!((counters["connections_encrypted"], counters["connections_decrypted"]), (1, 1));
+    assert_eq!((counters["connections"], counters["connections_unreadable"]), (1, 0));
+    let commands = bench.commands();
+    let verdict = SocketCommand::Verdict;
+    let expected = [verdict(SOCKET, VERDICT_ENCRYPTED), verdict(SOCKET | PLAINTEXT_KEY, VERDICT_DECODED)];
+    assert!(expected.iter().all(|command| commands.contains(command)), "{commands:?}");
+}
+
+#[test]
+fn plaintext_without_a_socket_has_no_address() {
+    let mut bench = Bench::new(Settings::default());
+    for (offset, direction, bytes) in [
+        (0, RECEIVED, [message(b'Q', b"select 1\0"), message(b'Q', b"select 2\0")].concat()),
+        (0, SENT, [message(b'C', b"SELECT 1\0"), message(b'Z', b"I")].concat()),
+    ] {
+        let mut event = segment(6 * SECOND + u64::from(direction), SERVER, UNTIED | 77, direction, offset, bytes.len());
+        event.flags = PLAINTEXT;
+        bench.event(Event::Segment(&event, &bytes, b""));
+    }
+    let rows = bench.tick(8 * SECOND);
+    assert_eq!((&*rows.hits[0].remote_address, rows.hits[0].remote_port, rows.hits[0].encrypted), ("unknown", 0, true));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Loading the probes' object and attaching its programs.
 
+use std::path::Path;
+
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Map, MapData, MapError, ProgramArray},
-    programs::{BtfTracePoint, Program, ProgramError, ProgramInfo, RawTracePoint},
+    programs::{BtfTracePoint, Program, ProgramError, ProgramInfo, RawTracePoint, UProbe},
 };
 
-use super::{Definition, ProbeState, ProgramState, Settings};
+use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries};
 use crate::kernel::btf::{self, Resolved};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hitscope-probes.o"));
@@ -59,11 +61,23 @@ where
     T::try_from(map).map_err(|source| Error::Map { name, source })
 }
 
+/// The object in the kernel with its programs attached.
+pub(super) struct Loaded {
+    pub(super) object: Ebpf,
+    /// The kernel empties these arrays of programs once nobody holds them.
+    _tails: [ProgramArray<MapData>; 2],
+    /// Where the probe `tls` runs.
+    pub(super) libraries: Option<Libraries>,
+}
+
 /// The object in the kernel, while programs are attached one by one.
 pub(super) struct Loader {
     loaded: Ebpf,
     types: Btf,
     tails: ProgramArray<MapData>,
+    tls_tails: ProgramArray<MapData>,
+    running: Vec<&'static str>,
+    libraries: Option<Libraries>,
     syscall_programs: Option<Result<Vec<ProgramState>, String>>,
 }
 
@@ -89,15 +103,42 @@ impl Loader {
             .map_max_entries("PROCESSES", settings.max_processes)
             .map_max_entries("SOCKETS", settings.max_sockets)
             .map_max_entries("VERDICTS", settings.max_sockets)
+            .map_max_entries("TLS_SOCKETS", settings.max_sockets)
+            .map_max_entries("TLS_HANDLES", settings.max_sockets)
             .load(OBJECT)?;
         let tails = map(&mut loaded, "TAILS")?;
-        Ok(Self { loaded, types, tails, syscall_programs: None })
+        let tls_tails = map(&mut loaded, "TLS_TAILS")?;
+        Ok(Self { loaded, types, tails, tls_tails, running: Vec::new(), libraries: None, syscall_programs: None })
     }
 
-    /// The object, with everything attached, and the array of tail programs, which the kernel empties once nobody
-    /// holds it.
-    pub(super) fn finish(self) -> (Ebpf, ProgramArray<MapData>) {
-        (self.loaded, self.tails)
+    /// The object, with everything attached, and what belongs to it.
+    pub(super) fn finish(self) -> Loaded {
+        Loaded { object: self.loaded, _tails: [self.tails, self.tls_tails], libraries: self.libraries }
+    }
+
+    /// Whether a probe was attached.
+    pub(super) fn runs(&self, probe: &str) -> bool {
+        self.running.contains(&probe)
+    }
+
+    /// Attaches to the TLS libraries of the host's own programs.
+    pub(super) fn attach_libraries(&mut self) -> Result<(), String> {
+        self.libraries = Some(Libraries::attach_host(&mut self.loaded, Path::new("/"))?);
+        Ok(())
+    }
+
+    /// Puts the program that goes on with a long call where the others find it.
+    pub(super) fn attach_tls_tail(&mut self, name: &'static str) -> Result<ProgramState, String> {
+        let program: &mut UProbe = self
+            .loaded
+            .program_mut(name)
+            .ok_or_else(|| format!("the probes have no program {name}"))?
+            .try_into()
+            .map_err(|error: ProgramError| explain(name, &error))?;
+        program.load().map_err(|error| explain(name, &error))?;
+        let fd = program.fd().map_err(|error| explain(name, &error))?;
+        self.tls_tails.set(0, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
+        Ok(program_state(name, program.info().ok()))
     }
 
     /// Attaches one probe, if it is wanted and can run.
@@ -115,6 +156,9 @@ impl Loader {
             Ok(programs) => (programs, None),
             Err(reason) => (Vec::new(), Some(reason)),
         };
+        if reason.is_none() {
+            self.running.push(probe.name);
+        }
         ProbeState { name: probe.name, doc: probe.doc, running: reason.is_none(), reason, programs }
     }
 
@@ -206,7 +250,7 @@ pub(super) fn explain(program: &str, error: &ProgramError) -> String {
     };
     let mend = match io_error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
-            "; run as root, or with CAP_BPF and CAP_PERFMON; inside a container its seccomp profile must allow bpf() and perf_event_open(); kernel lockdown must not be `confidentiality`"
+            "; run as root, or with CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN for uprobes; inside a container its seccomp profile must allow bpf() and perf_event_open(); kernel lockdown must not be `confidentiality`"
         }
         Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP) => "; this kernel lacks the hook",
         _ => "",

@@ -25,7 +25,10 @@ pub fn record(arguments: &cli::Record) -> Result<ExitCode, Failure> {
     config.validate()?;
     let stop = signals::flag()?;
     let recorder = Recorder::create(&arguments.file, &Header::here(&config.host)).explain("cannot record")?;
-    Capabilities::TRACING.keep_only().explain("cannot give up privileges")?;
+    Capabilities::TRACING
+        .and(Capabilities::for_uprobes(&config.probes))
+        .keep_only()
+        .explain("cannot give up privileges")?;
     let probes = super::load_probes(&config.probes)?;
     if let Some(duration) = arguments.duration {
         let stop = Arc::clone(&stop);

@@ -25,7 +25,7 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
         check_port(&config)?;
     }
     folder::prepare(&config.data_dir, account.as_ref())?;
-    give_up_privileges(&config.data_dir)?;
+    give_up_privileges(&config)?;
     let stop = signals::flag()?;
 
     // Operations and command lines are nobody else's business: they are for the server's group alone.
@@ -87,9 +87,11 @@ fn check_port(config: &Config) -> Result<(), Failure> {
 
 /// Keeps the capabilities that tracing and looking after the server take, before any thread is started. Somebody else's data
 /// folder also takes the right to write to it.
-fn give_up_privileges(data_dir: &Path) -> Result<(), Failure> {
+fn give_up_privileges(config: &Config) -> Result<(), Failure> {
+    let data_dir = &config.data_dir;
     let owner =
         std::fs::metadata(data_dir).explain(format!("cannot use the data folder {}", data_dir.display()))?.uid();
     let others = if owner == os::own_ids().user { Capabilities::NONE } else { Capabilities::DAC_OVERRIDE };
-    Capabilities::RUNNING.and(others).keep_only().explain("cannot give up privileges")
+    let uprobes = Capabilities::for_uprobes(&config.probes);
+    Capabilities::RUNNING.and(others).and(uprobes).keep_only().explain("cannot give up privileges")
 }

@@ -38,9 +38,6 @@ use crate::{
     stream::{Credit, Event, Message, Stream},
 };
 
-/// The application protocol that clients name in TLS without a preceding `SSLRequest`, with its length.
-const ALPN: &[u8] = b"\x0apostgresql";
-
 /// Tells PostgreSQL by the first bytes of one direction.
 pub fn detect(opening: &Opening<'_>, settings: &Settings) -> Detection {
     let front = opening.front;
@@ -58,14 +55,6 @@ pub fn detect(opening: &Opening<'_>, settings: &Settings) -> Detection {
             Some((9..=message::MAX_STARTUP_BYTES, version)) if version >> 16 == 3 => is(End::Frontend, true),
             None if begins && opening.total.is_none() => Detection::Maybe,
             _ => Detection::No,
-        };
-    }
-    if let [0x16] | [0x16, 0x03] | [0x16, 0x03, 0..=4, ..] = *front {
-        let size = front.get(3..5).map_or(5, |size| 5 + usize::from(u16::from_be_bytes([size[0], size[1]])));
-        return match front.windows(ALPN.len()).any(|window| window == ALPN) {
-            true => Detection::Encrypted(Protocol::Postgres),
-            false if front.len() < size && opening.total.is_none() => Detection::Maybe,
-            false => Detection::Never,
         };
     }
     let frontend = credit(End::Frontend, front, opening.total);

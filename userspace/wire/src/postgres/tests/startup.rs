@@ -67,7 +67,7 @@ fn direct_tls() {
     hello[45] = b'x';
     let mut player = Player::new(Settings::default(), true);
     player.whole(&[Client(hello)]);
-    assert_eq!((player.verdict, player.said().len()), (Verdict::Ignored, 0));
+    assert_eq!((player.verdict, player.said()), (Verdict::Ignored, vec!["encrypted tls".to_owned()]));
 }
 
 #[test]

@@ -1,0 +1,411 @@
+//! `tls`: looks for TLS libraries and attaches to each file once, for all processes that use it.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, HashSet},
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        ProgramError, UProbe,
+        uprobe::{UProbeLink, UProbeScope},
+    },
+};
+
+use super::{
+    Definition, ProgramState,
+    load::{self, Loaded, Loader},
+};
+use crate::{
+    facts::ProcessSample,
+    libraries::{self, FileId, Mapped, Programs},
+};
+
+pub(super) const DEFINITION: Definition = Definition {
+    name: "tls",
+    doc: "What goes over encrypted connections, read at the programs' own OpenSSL or GnuTLS.",
+    needs: &["task_group_leader", "task_start_boottime"],
+    attach,
+};
+
+/// A function of a TLS library, and the programs at its begin and its return.
+struct Function {
+    name: &'static str,
+    enter: &'static str,
+    returned: Option<&'static str>,
+}
+
+const fn function(name: &'static str, enter: &'static str, returned: Option<&'static str>) -> Function {
+    Function { name, enter, returned }
+}
+
+const FUNCTIONS: &[Function] = &[
+    function("SSL_read", "tls_enter", Some("tls_received")),
+    function("SSL_read_ex", "tls_enter", Some("tls_received_ex")),
+    function("SSL_write", "tls_enter", Some("tls_sent")),
+    function("SSL_write_ex", "tls_enter", Some("tls_sent_ex")),
+    function("SSL_do_handshake", "tls_enter", Some("tls_shaken")),
+    function("SSL_free", "tls_free", None),
+    function("gnutls_record_recv", "tls_enter", Some("tls_received")),
+    function("gnutls_record_send", "tls_enter", Some("tls_sent")),
+    function("gnutls_handshake", "tls_enter", Some("tls_shaken")),
+    function("gnutls_deinit", "tls_free", None),
+];
+
+const PROGRAMS: [&str; 7] =
+    ["tls_enter", "tls_free", "tls_received", "tls_sent", "tls_received_ex", "tls_sent_ex", "tls_shaken"];
+
+fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
+    if !loader.runs("sockets") {
+        return Err("it needs the probe `sockets`, which does not run".to_owned());
+    }
+    let mut states = Vec::new();
+    for name in PROGRAMS {
+        let program: &mut UProbe = loader.program(name)?;
+        program.load().map_err(|error| load::explain(name, &error))?;
+        states.push(load::program_state(name, program.info().ok()));
+    }
+    states.push(loader.attach_tls_tail("tls_piece")?);
+    // A program attached to what this host's own programs use says whether the kernel lets us.
+    loader.attach_libraries()?;
+    Ok(states)
+}
+
+/// Files attached to, and those that were tried in vain.
+#[derive(Default)]
+pub(super) struct Libraries {
+    /// By device and inode number, as `stat` has them.
+    of_host: HashMap<(u64, u64), Result<(), String>>,
+    links: Links,
+}
+
+impl Libraries {
+    /// Attaches to the libraries in this host's folders: they stay attached, so that a program that is started is read
+    /// from its first call on.
+    pub(super) fn attach_host(loaded: &mut Ebpf, root: &Path) -> Result<Self, String> {
+        let mut of_host = HashMap::new();
+        let mut links = Links::default();
+        let mut refused = None;
+        for path in libraries::of_host(root) {
+            let Ok(metadata) = fs::metadata(&path) else { continue };
+            let result = attach_file(loaded, &path).map(|mut more| links.0.append(&mut more.0));
+            if let Err(reason) = &result {
+                refused = Some(format!("{}: {reason}", path.display()));
+            }
+            of_host.insert((metadata.dev(), metadata.ino()), result);
+        }
+        match refused {
+            Some(reason) if of_host.values().all(Result::is_err) => Err(reason),
+            _ => Ok(Self { of_host, links }),
+        }
+    }
+}
+
+/// Attachments; dropped, they end.
+#[derive(Default)]
+struct Links(Vec<UProbeLink>);
+
+impl Drop for Links {
+    /// At each, the kernel waits until no CPU runs the program any more; so all wait at once.
+    fn drop(&mut self) {
+        std::thread::scope(|scope| {
+            for link in self.0.drain(..) {
+                // Without a thread, it ends here.
+                let _ = Builder::new().spawn_scoped(scope, move || drop(link));
+            }
+        });
+    }
+}
+
+/// Attaches to the functions that a file has; says why nothing can be read by it.
+fn attach_file(loaded: &mut Ebpf, path: &Path) -> Result<Links, String> {
+    let names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    let offsets = libraries::functions(path, &names).map_err(|error| format!("cannot read it: {error}"))?;
+    let has = |name| FUNCTIONS.iter().zip(&offsets).any(|(function, offset)| function.name == name && offset.is_some());
+    if !(has("SSL_read") && has("SSL_write") || has("gnutls_record_recv") && has("gnutls_record_send")) {
+        return Err("it has no symbols of OpenSSL or GnuTLS".to_owned());
+    }
+    let mut links = Links::default();
+    for (function, offset) in FUNCTIONS.iter().zip(offsets) {
+        let Some(offset) = offset else { continue };
+        // The return first: of a call whose begin was seen, the return is then seen, too.
+        for name in function.returned.into_iter().chain([function.enter]) {
+            links.0.push(attach_program(loaded, name, offset, path)?);
+        }
+    }
+    Ok(links)
+}
+
+fn attach_program(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLink, String> {
+    let program: &mut UProbe = loaded
+        .program_mut(name)
+        .ok_or_else(|| format!("the probes have no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| load::explain(name, &error))?;
+    let link = program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))?;
+    program.take_link(link).map_err(|error| load::explain(name, &error))
+}
+
+/// What is known of the files by everyone.
+#[derive(Default)]
+struct Known {
+    /// Files attached to, or why not.
+    files: HashMap<FileId, Result<(), String>>,
+}
+
+/// Says of processes why their TLS cannot be read.
+#[derive(Clone)]
+pub struct Readable {
+    procfs: PathBuf,
+    off: Option<String>,
+    known: Arc<Mutex<Known>>,
+}
+
+impl Readable {
+    /// Nothing can be read, for this reason.
+    pub(super) fn off(reason: String) -> Self {
+        Self { procfs: PathBuf::new(), off: Some(reason), known: Arc::default() }
+    }
+
+    /// Why a process's TLS cannot be read; `None` where it can.
+    pub fn why_not(&self, pid: u32) -> Option<String> {
+        if let Some(reason) = &self.off {
+            return Some(format!("the probe tls does not run ({reason})"));
+        }
+        let Ok(mapped) = libraries::mapped(&self.procfs, pid) else {
+            return Some("the process ended before its libraries could be looked for".to_owned());
+        };
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reason = None;
+        for mapped in &mapped {
+            match known.files.get(&mapped.file) {
+                Some(Ok(())) => return None,
+                Some(Err(failed)) => reason = Some(format!("{} cannot be read: {failed}", mapped.path.display())),
+                None if libraries::is_library(mapped) => {
+                    reason = Some(format!("{} was loaded just before", mapped.path.display()));
+                }
+                None => {}
+            }
+        }
+        drop(known);
+        reason.or_else(|| Some(libraries::why_not(&self.procfs, pid, &mapped).to_owned()))
+    }
+}
+
+enum Request {
+    Started(u32),
+    /// Pid, start and address space of every process.
+    Processes(Vec<(u32, u64, u64)>),
+}
+
+/// When a program that was started is looked at: the loader maps libraries within milliseconds, some load theirs later.
+const LOOKS: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(100), Duration::from_millis(1000)];
+/// Requests waiting, and programs to be looked at.
+const MAX_WAITING: usize = 4096;
+
+/// Follows processes on a thread of its own, since attaching may take milliseconds.
+pub(super) struct Follower {
+    requests: Option<SyncSender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    readable: Readable,
+}
+
+impl Follower {
+    /// Looks at all processes, then at those that it is told of. Owns the loaded programs.
+    pub(super) fn start(mut loaded: Loaded, procfs: &Path) -> std::io::Result<Self> {
+        let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default() };
+        let (requests, waiting) = sync_channel(MAX_WAITING);
+        let (ready, started) = sync_channel(1);
+        let mut work = Work {
+            libraries: loaded.libraries.take().unwrap_or_default(),
+            loaded,
+            procfs: procfs.to_owned(),
+            known: readable.known.clone(),
+            programs: Programs::default(),
+            attached: HashMap::new(),
+            processes: HashMap::new(),
+            due: BinaryHeap::new(),
+        };
+        let run = move || {
+            work.all();
+            let _ = ready.send(());
+            work.run(&waiting);
+        };
+        let thread = Builder::new().name("libraries".into()).spawn(run)?;
+        // What runs already is read from the start on.
+        let _ = started.recv_timeout(Duration::from_secs(10));
+        Ok(Self { requests: Some(requests), thread: Some(thread), readable })
+    }
+
+    pub(super) fn readable(&self) -> Readable {
+        self.readable.clone()
+    }
+
+    fn request(&self, request: Request) {
+        if let Some(requests) = &self.requests {
+            match requests.try_send(request) {
+                // The next sample makes up for what finds no place.
+                Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+
+    /// A program was started.
+    pub(super) fn started(&self, pid: u32) {
+        self.request(Request::Started(pid));
+    }
+
+    /// Every process of the host.
+    pub(super) fn processes(&self, sample: &ProcessSample) {
+        let stats = sample.processes.iter().map(|observed| &observed.stat).filter(|stat| !stat.kernel_thread);
+        self.request(Request::Processes(stats.map(|it| (it.pid, it.start_ticks, it.virtual_bytes)).collect()));
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A process as last looked at.
+struct Process {
+    start_ticks: u64,
+    virtual_bytes: u64,
+    files: Vec<FileId>,
+}
+
+struct Work {
+    loaded: Loaded,
+    libraries: Libraries,
+    procfs: PathBuf,
+    known: Arc<Mutex<Known>>,
+    programs: Programs,
+    /// Links of files that are none of the host's own libraries.
+    attached: HashMap<FileId, Links>,
+    processes: HashMap<u32, Process>,
+    /// Programs to be looked at, with how often they were.
+    due: BinaryHeap<Reverse<(Instant, u32, usize)>>,
+}
+
+impl Work {
+    fn run(&mut self, requests: &Receiver<Request>) {
+        loop {
+            let now = Instant::now();
+            while let Some(Reverse((at, pid, round))) = self.due.peek().copied()
+                && at <= now
+            {
+                self.due.pop();
+                if self.look(pid, 0, 0) {
+                    self.look_again(pid, round + 1);
+                }
+            }
+            let wait = self.due.peek().map_or(Duration::from_secs(3600), |Reverse((at, ..))| at.duration_since(now));
+            match requests.recv_timeout(wait) {
+                Ok(Request::Started(pid)) => {
+                    // What it was before is over.
+                    self.processes.remove(&pid);
+                    self.look_again(pid, 0);
+                }
+                Ok(Request::Processes(processes)) => self.sample(&processes),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn look_again(&mut self, pid: u32, round: usize) {
+        if let Some(after) = LOOKS.get(round)
+            && self.due.len() < MAX_WAITING
+        {
+            self.due.push(Reverse((Instant::now() + *after, pid, round)));
+        }
+    }
+
+    /// Looks at every process there is.
+    fn all(&mut self) {
+        let Ok(entries) = fs::read_dir(&self.procfs) else { return };
+        let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        for pid in pids.collect::<Vec<_>>() {
+            self.look(pid, 0, 0);
+        }
+    }
+
+    /// Looks at the processes whose address space has changed, and lets go of files that nobody uses any more.
+    fn sample(&mut self, processes: &[(u32, u64, u64)]) {
+        for &(pid, start_ticks, virtual_bytes) in processes {
+            let same = self
+                .processes
+                .get(&pid)
+                .is_some_and(|it| (it.start_ticks, it.virtual_bytes) == (start_ticks, virtual_bytes));
+            if !same {
+                self.look(pid, start_ticks, virtual_bytes);
+            }
+        }
+        let alive: HashSet<u32> = processes.iter().map(|(pid, ..)| *pid).collect();
+        self.processes.retain(|pid, _| alive.contains(pid));
+        let used: HashSet<&FileId> = self.processes.values().flat_map(|process| &process.files).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.files.retain(|file, _| used.contains(file));
+        drop(known);
+        self.attached.retain(|file, _| used.contains(file));
+    }
+
+    /// Finds out what a process uses; false when it is gone.
+    fn look(&mut self, pid: u32, start_ticks: u64, virtual_bytes: u64) -> bool {
+        let Ok(mapped) = libraries::mapped(&self.procfs, pid) else { return false };
+        let program = libraries::program(&self.procfs, pid, &mapped);
+        let mut files = Vec::new();
+        for (index, mapped) in mapped.iter().enumerate() {
+            let linked = Some(index) == program;
+            if (linked || libraries::is_library(mapped)) && self.attach(pid, mapped, linked) {
+                files.push(mapped.file.clone());
+            }
+        }
+        self.processes.insert(pid, Process { start_ticks, virtual_bytes, files });
+        true
+    }
+
+    /// Attaches to a file, if that was not done yet; false for a program without a TLS library in it.
+    fn attach(&mut self, pid: u32, mapped: &Mapped, is_program: bool) -> bool {
+        if self.known.lock().unwrap_or_else(PoisonError::into_inner).files.contains_key(&mapped.file) {
+            return true;
+        }
+        let Some(path) = mapped.reachable(&self.procfs, pid) else { return false };
+        let of_host =
+            fs::metadata(&path).ok().and_then(|it| self.libraries.of_host.get(&(it.dev(), it.ino())).cloned());
+        let result = match of_host {
+            Some(result) => result,
+            None => {
+                let holds = !is_program || self.programs.may_hold(&mapped.file, &path, || holds_library(&path));
+                if !holds {
+                    return false;
+                }
+                attach_file(&mut self.loaded.object, &path)
+                    .map(|links| drop(self.attached.insert(mapped.file.clone(), links)))
+            }
+        };
+        if let Err(reason) = &result {
+            tracing::debug!("{}: {reason}", mapped.path.display());
+        }
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).files.insert(mapped.file.clone(), result);
+        true
+    }
+}
+
+fn holds_library(path: &Path) -> bool {
+    libraries::functions(path, &["SSL_read", "gnutls_record_recv"]).is_ok_and(|found| found.iter().any(Option::is_some))
+}
