@@ -124,3 +124,5 @@ pub const VERDICT_UNKNOWN: u16 = 0;
 pub const VERDICT_DECODED: u16 = 1;
 /// No decoder knows it, or it is encrypted: nothing leaves the kernel.
 pub const VERDICT_IGNORED: u16 = 2;
+/// A datagram socket: only DNS answers leave the kernel.
+pub const VERDICT_DATAGRAM: u16 = 3;

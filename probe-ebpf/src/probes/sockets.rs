@@ -16,7 +16,7 @@ use hitscope_schemas::{
     event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
         CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, SENT, SegmentEvent, SocketEvent, SocketState, ThreadTimes,
-        VERDICT_IGNORED, VERDICT_UNKNOWN,
+        VERDICT_DATAGRAM, VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
 };
 
@@ -86,9 +86,10 @@ static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(1638
 #[map]
 static VERDICTS: LruHashMap<u64, u16> = LruHashMap::with_max_entries(16384, 0);
 
-const S_IFMT: u16 = 0o170_000;
-const S_IFSOCK: u16 = 0o140_000;
+pub(super) const S_IFMT: u16 = 0o170_000;
+pub(super) const S_IFSOCK: u16 = 0o140_000;
 const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
 const MSG_PEEK: u64 = 2;
 
 /// A call that moved bytes returns.
@@ -120,6 +121,10 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
         }
     }
     if state.verdict == VERDICT_IGNORED {
+        return None;
+    }
+    if state.verdict == VERDICT_DATAGRAM {
+        super::syscalls::tail_call(context, super::syscalls::TAIL_DATAGRAM);
         return None;
     }
     let buffer = register(registers, 1);
@@ -214,7 +219,7 @@ fn step(context: &RawTracePointContext, state: &mut SocketState, scratch: &mut S
 }
 
 #[inline(always)]
-fn register(registers: Address, index: usize) -> u64 {
+pub(super) fn register(registers: Address, index: usize) -> u64 {
     read(registers, ARGUMENTS[index] as u32).unwrap_or(0)
 }
 
@@ -242,7 +247,7 @@ fn times(thread: &Thread, now: u64) -> ThreadTimes {
 
 /// The open file and inode behind a file descriptor, if it is a socket.
 #[inline(always)]
-fn socket_file(descriptor: u32) -> Option<(Address, Address)> {
+pub(super) fn socket_file(descriptor: u32) -> Option<(Address, Address)> {
     let files: Address = read(current_task(), offset!(task_files))?;
     let table: Address = read(files, offset!(files_fdt))?;
     let size: u32 = read(table, offset!(fdt_max_fds))?;
@@ -275,12 +280,20 @@ fn state(socket: u64, file: Address) -> Option<&'static mut SocketState> {
 fn introduce(socket: u64, file: Address) -> i32 {
     let mut state = SocketState::default();
     if describe(socket, file).is_none() {
-        state.verdict = VERDICT_IGNORED;
+        state.verdict = if is_datagram(file) { VERDICT_DATAGRAM } else { VERDICT_IGNORED };
     }
     if SOCKETS.insert(socket, state, 0).is_err() {
         count(lost::SOCKET_MAP_FULL);
     }
     0
+}
+
+/// Whether it is a datagram socket of IP.
+#[inline(always)]
+fn is_datagram(file: Address) -> bool {
+    let Some(socket) = read::<Address>(file, offset!(file_private_data)) else { return false };
+    let family = read::<Address>(socket, offset!(socket_sk)).and_then(|sock| read(sock, offset!(sock_family)));
+    read::<u16>(socket, offset!(socket_type)) == Some(SOCK_DGRAM) && matches!(family, Some(FAMILY_INET | FAMILY_INET6))
 }
 
 /// Tells user space of a stream socket; `None` for any other.
@@ -326,13 +339,13 @@ fn describe(inode: u64, file: Address) -> Option<()> {
 /// `struct iovec` (include/uapi/linux/uio.h).
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Iovec {
-    base: u64,
-    length: u64,
+pub(super) struct Iovec {
+    pub(super) base: u64,
+    pub(super) length: u64,
 }
 
 #[inline(always)]
-fn read_user<T: Copy>(address: u64) -> Option<T> {
+pub(super) fn read_user<T: Copy>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address and fails rather than faults.
     unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T).ok() }
 }

@@ -3,18 +3,28 @@
 //! [`REGISTRY`] is the one list of probes: settings, `check`, `status` and the docs come from it. A probe is one file
 //! here, of the same name as its records in `schemas` and its programs in `probe-ebpf`.
 
+mod connections;
 mod load;
 mod sched;
 mod sockets;
 mod syscalls;
 
-use std::{collections::BTreeSet, hash::Hash, os::fd::AsRawFd, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::Hash,
+    io::{self, Read},
+    os::fd::AsRawFd,
+    path::Path,
+    time::Duration,
+};
 
 use aya::{
     Pod,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, ProgramArray, RingBuf},
+    programs::Iter,
 };
 use hitscope_schemas::{
+    connections::{DnsEvent, RemoteKey, RemoteStats},
     event::{self, EventHeader},
     sched::{ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
     sockets::{CloseEvent, SegmentEvent, SocketEvent},
@@ -40,6 +50,10 @@ pub struct Settings {
     pub max_processes: u32,
     /// Pairs of process and syscall counted in one window.
     pub max_syscalls: u32,
+    /// Open TCP connections that are followed.
+    pub max_tcp_connections: u32,
+    /// Pairs of process and remote counted in one window.
+    pub max_remotes: u32,
     /// Bytes in one direction without a turn that are captured whole; beyond that only heads and tails.
     pub capture_bytes: u64,
 }
@@ -52,6 +66,8 @@ impl Default for Settings {
             max_sockets: 16384,
             max_processes: 16384,
             max_syscalls: 16384,
+            max_tcp_connections: 32768,
+            max_remotes: 8192,
             capture_bytes: 64 << 10,
         }
     }
@@ -77,7 +93,8 @@ pub struct Definition {
 }
 
 /// Every probe, in the order they are attached.
-pub const REGISTRY: &[Definition] = &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION];
+pub const REGISTRY: &[Definition] =
+    &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION, connections::DEFINITION];
 
 /// How a probe fares.
 #[derive(Clone, Debug, Serialize)]
@@ -116,12 +133,16 @@ pub struct Probes {
     current_generation: u32,
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
     processes: PerCpuHashMap<MapData, ProcessKey, ProcessTimes>,
+    remotes: PerCpuHashMap<MapData, RemoteKey, RemoteStats>,
+    round: Array<MapData, u32>,
+    current_round: u32,
     sockets: HashMap<MapData, u64, hitscope_schemas::sockets::SocketState>,
     verdicts: HashMap<MapData, u64, u16>,
     lost: PerCpuArray<MapData, u64>,
     lost_before: [u64; event::lost::COUNT as usize],
-    /// Keeps the programs in the kernel.
-    _loaded: (aya::Ebpf, ProgramArray<MapData>),
+    loaded: aya::Ebpf,
+    /// The kernel empties it once nobody holds it.
+    _tails: ProgramArray<MapData>,
 }
 
 impl Probes {
@@ -144,11 +165,15 @@ impl Probes {
             current_generation: 0,
             syscalls: load::map(&mut loaded, "SYSCALLS")?,
             processes: load::map(&mut loaded, "PROCESSES")?,
+            remotes: load::map(&mut loaded, "REMOTES")?,
+            round: load::map(&mut loaded, "ROUND")?,
+            current_round: 0,
             sockets: load::map(&mut loaded, "SOCKETS")?,
             verdicts: load::map(&mut loaded, "VERDICTS")?,
             lost: load::map(&mut loaded, "LOST")?,
             lost_before: [0; event::lost::COUNT as usize],
-            _loaded: (loaded, tails),
+            loaded,
+            _tails: tails,
         })
     }
 
@@ -188,6 +213,8 @@ impl Probes {
         sink(Event::Syscalls(&syscalls));
         let processes = take(&mut self.processes, |key| key.generation == finished, sched::sum);
         sink(Event::ProcessTimes(&processes));
+        let remotes = take(&mut self.remotes, |key| key.generation == finished, connections::sum);
+        sink(Event::Remotes(&remotes));
         let mut losses = Vec::new();
         for (index, before) in self.lost_before.iter_mut().enumerate() {
             let Ok(counts) = self.lost.get(&(index as u32), 0) else { continue };
@@ -198,6 +225,31 @@ impl Probes {
             }
         }
         sink(Event::Lost(&losses));
+    }
+
+    /// Has the kernel side account what went over the connections that are open now, and find those it does not know.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it, or no more files may be opened.
+    pub fn walk(&mut self) -> io::Result<()> {
+        if !self.states.iter().any(|state| state.name == connections::DEFINITION.name && state.running) {
+            return Ok(());
+        }
+        let Some(program) = self.loaded.program_mut(connections::WALK) else { return Ok(()) };
+        let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
+        self.current_round = self.current_round.wrapping_add(1);
+        self.round.set(0, self.current_round, 0).map_err(io::Error::other)?;
+        let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
+        let mut files = link.into_file().map_err(io::Error::other)?;
+        loop {
+            match files.read(&mut [0; 64]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // After a million files the kernel takes a breath.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Tells the kernel side what to do with a socket: one of `hitscope_schemas::sockets::VERDICT_*`.
@@ -241,6 +293,10 @@ pub(crate) fn decode(record: &[u8]) -> Option<Event<'_>> {
         event::KIND_EXIT => whole::<ExitEvent>(record).map(Event::Exit),
         event::KIND_SOCKET => whole::<SocketEvent>(record).map(Event::Socket),
         event::KIND_CLOSE => whole::<CloseEvent>(record).map(Event::Close),
+        event::KIND_DNS => {
+            let event: &DnsEvent = whole(record)?;
+            Some(Event::Dns(event, record.get(size_of::<DnsEvent>()..)?.get(..event.length as usize)?))
+        }
         event::KIND_SEGMENT => {
             let segment: &SegmentEvent = whole(record)?;
             let captured = record.get(size_of::<SegmentEvent>()..)?;

@@ -9,6 +9,7 @@ mod losses;
 use std::{collections::BTreeMap, sync::Arc};
 
 use hitscope_schemas::{
+    connections::{RemoteKey, RemoteStats},
     sched::{ExecEvent, ExitEvent},
     sockets::{
         CloseEvent, SENT, SegmentEvent, SocketEvent, ThreadTimes, VERDICT_DECODED, VERDICT_IGNORED, VERDICT_UNKNOWN,
@@ -27,7 +28,9 @@ use crate::{
     event::Event,
     facts::{Facts, HostSample, ProcessSample},
     hosts,
+    names::Names,
     processes::{Info, Processes, exit_code},
+    remotes,
     rows::Rows,
     settings::{Settings, window_start},
     syscalls,
@@ -74,6 +77,7 @@ pub struct Pipeline {
     connections: Connections,
     processes: Processes,
     windows: Windows,
+    names: Names,
     /// Hits of processes that nothing is known of yet.
     held: Vec<Held>,
     syscall_names: syscalls::Names,
@@ -114,6 +118,7 @@ impl Pipeline {
             window: 0,
             connections: Connections::default(),
             processes: Processes::default(),
+            names: Names::default(),
             held: Vec::new(),
             syscall_names: syscalls::Names::new(architecture),
             host: None,
@@ -217,6 +222,14 @@ impl Pipeline {
             Event::ProcessTimes(times) => {
                 self.processes.times(times, self.now_ns, &self.clocks, facts, &mut self.rows.processes);
             }
+            Event::Remotes(remotes) => self.remotes(remotes, facts),
+            Event::Dns(event, datagram) => {
+                self.now_ns = self.now_ns.max(event.header.time_ns);
+                if let Some(answer) = hitscope_wire::dns::answer(datagram) {
+                    let lost = self.names.learn(event.header.pid, &answer, event.header.time_ns);
+                    self.losses.add("names_over_limit", lost);
+                }
+            }
             Event::Lost(reasons) => {
                 for (reason, count) in reasons {
                     self.losses.add(reason, *count);
@@ -285,6 +298,14 @@ impl Pipeline {
         self.rows.syscalls.extend(counts.iter().map(|(key, stats)| {
             syscalls::row(key, stats, window, self.processes.service(key.pid), &mut self.syscall_names)
         }));
+    }
+
+    fn remotes(&mut self, remotes: &[(RemoteKey, RemoteStats)], facts: &mut dyn Facts) {
+        let window = window_start(self.clocks.wall(self.now_ns) - HALF_SECOND_NS);
+        for (key, stats) in remotes {
+            let service = self.processes.lookup(key.pid, &self.clocks, facts).service.clone();
+            self.rows.sockets.push(remotes::row(key, stats, window, service, &mut self.names, self.now_ns));
+        }
     }
 
     fn socket(&mut self, event: &SocketEvent, facts: &mut dyn Facts) {
