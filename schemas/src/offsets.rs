@@ -144,7 +144,7 @@ offsets! {
     /// Why the connection failed.
     sock_err = "sock" "sk_err";
     /// `SOCK_DONE` and so on.
-    sock_flags = "sock" "sk_flags";
+    sock_flags = "sock" "__sk_common.skc_flags";
     /// Sequence numbers received in order; its end mark counts as one.
     tcp_bytes_received = "tcp_sock" "bytes_received";
     /// Payload sent, again where it was sent again.
