@@ -16,6 +16,8 @@ pub enum Class {
     File,
     /// `close`.
     Close,
+    /// `accept`, `accept4`.
+    Accept,
     /// Nothing.
     Other,
 }
@@ -49,7 +51,7 @@ macro_rules! architecture {
         #[cfg(bpf_target_arch = $arch)]
         mod numbers {
             /// Byte offset of each argument in `pt_regs` at the exit of a syscall.
-            pub const ARGUMENTS: [usize; 4] = $arguments;
+            pub const ARGUMENTS: [usize; 5] = $arguments;
             $(pub const $name: u32 = $number;)+
 
             /// `wait::*` by syscall number.
@@ -62,10 +64,10 @@ macro_rules! architecture {
     };
 }
 
-// arch/x86/include/asm/ptrace.h (di, si, dx, r10); arch/x86/entry/syscalls/syscall_64.tbl
-architecture!("x86_64", arguments [112, 104, 96, 56],
+// arch/x86/include/asm/ptrace.h (di, si, dx, r10, r8); arch/x86/entry/syscalls/syscall_64.tbl
+architecture!("x86_64", arguments [112, 104, 96, 56, 72],
     READ = 0, WRITE = 1, CLOSE = 3, READV = 19, WRITEV = 20, SENDFILE = 40, SENDTO = 44, RECVFROM = 45,
-    SENDMSG = 46, RECVMSG = 47, RECVMMSG = 299, SENDMMSG = 307;
+    SENDMSG = 46, RECVMSG = 47, RECVMMSG = 299, SENDMMSG = 307, ACCEPT = 43, ACCEPT4 = 288;
     // futex, futex_waitv, futex_wait, semop, semtimedop, flock, fcntl
     LOCK: 202, 449, 455, 65, 220, 73, 72;
     // connect, accept, accept4, sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg, sendfile
@@ -79,10 +81,10 @@ architecture!("x86_64", arguments [112, 104, 96, 56],
     // clone, fork, vfork, clone3, exit, exit_group, wait4, waitid
     PROCESS: 56, 57, 58, 435, 60, 231, 61, 247;
 );
-// arch/arm64/include/asm/ptrace.h (orig_x0, since x0 holds the result; x1, x2, x3); include/uapi/asm-generic/unistd.h
-architecture!("aarch64", arguments [272, 8, 16, 24],
+// arch/arm64/include/asm/ptrace.h (orig_x0, since x0 holds the result; x1, x2, x3, x4); include/uapi/asm-generic/unistd.h
+architecture!("aarch64", arguments [272, 8, 16, 24, 32],
     READ = 63, WRITE = 64, CLOSE = 57, READV = 65, WRITEV = 66, SENDFILE = 71, SENDTO = 206, RECVFROM = 207,
-    SENDMSG = 211, RECVMSG = 212, RECVMMSG = 243, SENDMMSG = 269;
+    SENDMSG = 211, RECVMSG = 212, RECVMMSG = 243, SENDMMSG = 269, ACCEPT = 202, ACCEPT4 = 242;
     // futex, futex_waitv, futex_wait, semop, semtimedop, flock, fcntl
     LOCK: 98, 449, 455, 193, 192, 32, 25;
     // connect, accept, accept4, sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg, sendfile
@@ -115,6 +117,7 @@ pub fn class(syscall: u32) -> Class {
         SENDMMSG => Class::Messages(SENT),
         SENDFILE => Class::File,
         CLOSE => Class::Close,
+        ACCEPT | ACCEPT4 => Class::Accept,
         _ => Class::Other,
     }
 }
@@ -142,4 +145,10 @@ pub fn sends(class: Class) -> bool {
         class,
         Class::Buffer(SENT) | Class::Vector(SENT) | Class::Message(SENT) | Class::Messages(SENT) | Class::File
     )
+}
+
+/// Which argument of a call that receives into one buffer takes the sender's address.
+#[inline(always)]
+pub fn source_argument(syscall: u32) -> Option<usize> {
+    (syscall == RECVFROM).then_some(4)
 }

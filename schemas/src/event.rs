@@ -31,6 +31,8 @@ pub const KIND_SOCKET: u32 = 3;
 pub const KIND_SEGMENT: u32 = 4;
 /// A process closed a socket: [`crate::sockets::CloseEvent`].
 pub const KIND_CLOSE: u32 = 5;
+/// A process received a DNS answer: [`crate::connections::DnsEvent`] and its bytes.
+pub const KIND_DNS: u32 = 16;
 
 /// Indices into the per-CPU map of loss counters, one for each reason that the kernel side can drop something.
 pub mod lost {
@@ -52,8 +54,12 @@ pub mod lost {
     pub const VECTOR_TOO_LONG: u32 = 7;
     /// The map of sockets was full.
     pub const SOCKET_MAP_FULL: u32 = 8;
+    /// The map of open TCP connections was full.
+    pub const CONNECTION_MAP_FULL: u32 = 9;
+    /// The map of remotes was full.
+    pub const REMOTE_MAP_FULL: u32 = 10;
     /// How many reasons there are.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 11;
 
     /// The reasons' names as shown in `status` and in the `events` table, by index.
     pub const NAMES: [&str; COUNT as usize] = [
@@ -66,5 +72,7 @@ pub mod lost {
         "buffer_unreadable",
         "vector_too_long",
         "socket_map_full",
+        "connection_map_full",
+        "remote_map_full",
     ];
 }

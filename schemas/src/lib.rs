@@ -1,12 +1,13 @@
 //! The one definition of every record: what crosses from the kernel to user space, and what is stored.
 //!
-//! The kernel records ([`event`], [`syscalls`], [`sched`], [`sockets`], [`offsets`]) are `#[repr(C)]`,
+//! The kernel records ([`event`], [`syscalls`], [`sched`], [`sockets`], [`connections`], [`offsets`]) are `#[repr(C)]`,
 //! explicit in their padding, and compiled for both sides. The stored tables ([`tables`], feature
 //! `tables`) name each column once, with its unit and a sentence; docs, API and UI take them from there.
 #![no_std]
 #[cfg(feature = "tables")]
 extern crate std;
 
+pub mod connections;
 pub mod event;
 pub mod latency;
 pub mod offsets;

@@ -155,4 +155,28 @@ offsets! {
     sock_v6_daddr = "sock" "__sk_common.skc_v6_daddr";
     /// Local IPv6 address.
     sock_v6_rcv_saddr = "sock" "__sk_common.skc_v6_rcv_saddr";
+    /// State of the connection.
+    sock_state = "sock" "__sk_common.skc_state";
+    /// `IPPROTO_TCP` and so on.
+    sock_protocol = "sock" "sk_protocol";
+    /// Why the connection failed.
+    sock_err = "sock" "sk_err";
+    /// `SOCK_DONE` and so on.
+    sock_flags = "sock" "__sk_common.skc_flags";
+    /// Sequence numbers received in order; its end mark counts as one.
+    tcp_bytes_received = "tcp_sock" "bytes_received";
+    /// Payload sent, again where it was sent again.
+    tcp_bytes_sent = "tcp_sock" "bytes_sent";
+    /// Payload sent again.
+    tcp_bytes_retrans = "tcp_sock" "bytes_retrans";
+    /// Sequence numbers acknowledged; begin and end marks count as one each.
+    tcp_bytes_acked = "tcp_sock" "bytes_acked";
+    /// Segments sent again.
+    tcp_total_retrans = "tcp_sock" "total_retrans";
+    /// Smoothed round-trip time, in eighths of a microsecond.
+    tcp_srtt_us = "tcp_sock" "srtt_us";
+    /// Next sequence number to send.
+    tcp_snd_nxt = "tcp_sock" "snd_nxt";
+    /// First sequence number not acknowledged.
+    tcp_snd_una = "tcp_sock" "snd_una";
 }

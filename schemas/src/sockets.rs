@@ -133,6 +133,8 @@ pub const VERDICT_DECODED: u16 = 1;
 pub const VERDICT_IGNORED: u16 = 2;
 /// What goes over it is encrypted: nothing of that leaves the kernel, but its plaintext may, by the `tls` probe.
 pub const VERDICT_ENCRYPTED: u16 = 3;
+/// A datagram socket: only DNS answers leave the kernel.
+pub const VERDICT_DATAGRAM: u16 = 4;
 
 /// In the kernel's maps of states and verdicts, the plaintext of a socket stands under its inode number with this bit.
 pub const PLAINTEXT_KEY: u64 = 1 << 63;

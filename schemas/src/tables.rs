@@ -354,6 +354,44 @@ tables! {
         histogram: Histogram => Sum;
     }
 
+    /// TCP connections summed by window, process and remote; exact. One that nothing happened on has no row.
+    Socket = "sockets" v 1 time "window_start" sort ["service", "pid", "remote_address", "window_start"] {
+        /// Start of the 5-second window.
+        window_start: Timestamp;
+        /// Process.
+        pid: U32;
+        /// The group that the process belongs to.
+        service: Text;
+        /// `client`: the process connected; `server`: it accepted.
+        side: Text;
+        /// The other end's IP address.
+        remote_address: Text;
+        /// The other end's port; 0 where the process accepted, since there every connection has another.
+        remote_port: U16;
+        /// DNS name whose answer led this process, or else the host, to the address; null where none was seen, and for `server`.
+        remote_name: Opt<Text>;
+        /// Connects that ended, well or not, or connections accepted.
+        connects: U64 => Sum;
+        /// Those of the connects that failed: refused, unreachable, timed out, or given up by the process.
+        connect_failures: U64 => Sum;
+        /// Sum of the times from the begin of each connect to its end.
+        connect_total_ns: U64, "ns" => Sum;
+        /// The longest of them.
+        connect_max_ns: U64, "ns" => Max;
+        /// Payload received, also on connections opened earlier.
+        received_bytes: U64, "bytes" => Sum;
+        /// Payload sent, each byte once, also on connections opened earlier.
+        sent_bytes: U64, "bytes" => Sum;
+        /// Segments sent again, those of connects included.
+        retransmits: U64 => Sum;
+        /// Established connections that either end reset.
+        resets: U64 => Sum;
+        /// Connects and connections that ended for want of an answer; also a connect that the process gave up after 1 s or more.
+        timeouts: U64 => Sum;
+        /// The longest smoothed round-trip time of a connection; null where none was measured.
+        rtt_ns: Opt<U64>, "ns" => Max;
+    }
+
     /// What the host used in an interval of 5 s.
     Host = "hosts" v 1 time "time" sort ["time"] {
         /// End of the interval.

@@ -1,5 +1,6 @@
 //! One file per probe, of the same name as its records in `schemas` and its user side in `collector`.
 
+pub mod connections;
 pub mod sched;
 pub mod sockets;
 pub mod syscalls;

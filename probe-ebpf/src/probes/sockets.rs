@@ -18,7 +18,7 @@ use hitscope_schemas::{
     event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
         CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, PLAINTEXT_KEY, RECEIVED, SENT, SegmentEvent, SocketEvent,
-        SocketState, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
+        SocketState, VERDICT_DATAGRAM, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
 };
 
@@ -88,9 +88,10 @@ pub static SOCKETS: LruHashMap<u64, SocketState> = LruHashMap::with_max_entries(
 #[map]
 pub static VERDICTS: LruHashMap<u64, u16> = LruHashMap::with_max_entries(16384, 0);
 
-const S_IFMT: u16 = 0o170_000;
-const S_IFSOCK: u16 = 0o140_000;
+pub(super) const S_IFMT: u16 = 0o170_000;
+pub(super) const S_IFSOCK: u16 = 0o140_000;
 const SOCK_STREAM: u16 = 1;
+const SOCK_DGRAM: u16 = 2;
 const MSG_PEEK: u64 = 2;
 
 /// A call that moved bytes returns.
@@ -123,6 +124,10 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     }
     let socket: u64 = read(inode, offset!(inode_ino))?;
     let state = state(socket, file)?;
+    if state.verdict == VERDICT_DATAGRAM {
+        super::syscalls::tail_call(context, super::syscalls::TAIL_DATAGRAM);
+        return None;
+    }
     if thread.tls.handle != 0 {
         return by_tls_library(&mut thread.tls, state, socket, file);
     }
@@ -276,7 +281,7 @@ fn step(context: &RawTracePointContext, state: &mut SocketState, scratch: &mut S
 }
 
 #[inline(always)]
-fn register(registers: Address, index: usize) -> u64 {
+pub(super) fn register(registers: Address, index: usize) -> u64 {
     read(registers, ARGUMENTS[index] as u32).unwrap_or(0)
 }
 
@@ -314,7 +319,7 @@ fn is_signalled(file: Address) -> bool {
 
 /// The open file behind a file descriptor.
 #[inline(always)]
-fn open_file(descriptor: u32) -> Option<Address> {
+pub(super) fn open_file(descriptor: u32) -> Option<Address> {
     let files: Address = read(current_task(), offset!(task_files))?;
     let table: Address = read(files, offset!(files_fdt))?;
     let size: u32 = read(table, offset!(fdt_max_fds))?;
@@ -351,12 +356,20 @@ fn introduce(socket: u64, file: Address) -> i32 {
     let mut state = SocketState::default();
     match describe(socket, file) {
         Some(sock) => state.unread_since = arrivals::first_arrival(sock),
-        None => state.verdict = VERDICT_IGNORED,
+        None => state.verdict = if is_datagram(file) { VERDICT_DATAGRAM } else { VERDICT_IGNORED },
     }
     if SOCKETS.insert(socket, state, 0).is_err() {
         count(lost::SOCKET_MAP_FULL);
     }
     0
+}
+
+/// Whether it is a datagram socket of IP.
+#[inline(always)]
+fn is_datagram(file: Address) -> bool {
+    let Some(socket) = read::<Address>(file, offset!(file_private_data)) else { return false };
+    let family = read::<Address>(socket, offset!(socket_sk)).and_then(|sock| read(sock, offset!(sock_family)));
+    read::<u16>(socket, offset!(socket_type)) == Some(SOCK_DGRAM) && matches!(family, Some(FAMILY_INET | FAMILY_INET6))
 }
 
 /// Tells user space of a stream socket, and returns the network layer's part of it; `None` for any other.
@@ -402,13 +415,13 @@ fn describe(inode: u64, file: Address) -> Option<Address> {
 /// `struct iovec` (include/uapi/linux/uio.h).
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Iovec {
-    base: u64,
-    length: u64,
+pub(super) struct Iovec {
+    pub(super) base: u64,
+    pub(super) length: u64,
 }
 
 #[inline(always)]
-pub fn read_user<T: Copy>(address: u64) -> Option<T> {
+pub(super) fn read_user<T: Copy>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address and fails rather than faults.
     unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T).ok() }
 }

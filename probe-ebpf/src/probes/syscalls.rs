@@ -31,13 +31,15 @@ static SYSCALLS: PerCpuHashMap<SyscallKey, SyscallStats> = PerCpuHashMap::with_m
 /// What a freshly inserted entry holds: too large for a program's stack beside the rest.
 static EMPTY: SyscallStats = SyscallStats { calls: 0, errors: 0, total_ns: 0, max_ns: 0, histogram: [0; _] };
 
-/// Programs of the `sockets` probe, by `TAIL_*`; empty where that probe is off.
+/// Programs of the `sockets` and `connections` probes, by `TAIL_*`; empty where their probe is off.
 #[map]
-static TAILS: ProgramArray = ProgramArray::with_max_entries(3, 0);
+static TAILS: ProgramArray = ProgramArray::with_max_entries(5, 0);
 
 const TAIL_TRANSFER: u32 = 0;
 const TAIL_CLOSE: u32 = 1;
 pub const TAIL_PIECE: u32 = 2;
+const TAIL_ACCEPT: u32 = 3;
+pub const TAIL_DATAGRAM: u32 = 4;
 
 /// Goes on in another program, or returns where there is none.
 #[inline(always)]
@@ -90,8 +92,12 @@ pub fn sys_exit(context: RawTracePointContext) -> i32 {
         let key = SyscallKey { pid: thread.process.pid, syscall: syscall as u16, generation: generation() as u16 };
         record(&key, duration_ns, (-4095..0).contains(&result));
     }
-    if result > 0 && !matches!(class(syscall), Class::Other | Class::Close) {
-        tail_call(&context, TAIL_TRANSFER);
+    match class(syscall) {
+        Class::Other | Class::Close => {}
+        Class::Accept if result >= 0 => tail_call(&context, TAIL_ACCEPT),
+        Class::Accept => {}
+        _ if result > 0 => tail_call(&context, TAIL_TRANSFER),
+        _ => {}
     }
     0
 }

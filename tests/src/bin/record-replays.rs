@@ -11,6 +11,7 @@ use std::{
 };
 
 use hitscope_schemas::{
+    connections::{RemoteKey, RemoteStats},
     event::EventHeader,
     sched::{ProcessKey, ProcessTimes},
     syscalls::{SyscallKey, SyscallStats},
@@ -103,6 +104,8 @@ const PROCESS_TIMES: u32 = 8;
 const PROCESSES: u32 = 10;
 const HOST: u32 = 11;
 const FACT_PROCESS: u32 = 15;
+const REMOTES: u32 = 17;
+const DNS: u32 = 18;
 
 /// The header and the whole frames, each its kind and payload.
 fn frames(bytes: &[u8]) -> (Value, Vec<(u32, &[u8])>) {
@@ -128,13 +131,14 @@ fn trimmed(bytes: &[u8], pids: &BTreeSet<u32>) -> Vec<u8> {
     trimmed.extend(header.as_bytes());
     for (kind, payload) in frames {
         let payload = match kind {
-            EXEC..=CLOSE => {
+            EXEC..=CLOSE | DNS => {
                 let header: EventHeader = bytemuck::pod_read_unaligned(&payload[..size_of::<EventHeader>()]);
                 pids.contains(&header.pid).then(|| payload.to_vec())
             }
             // Of one process, for they are large.
             SYSCALLS => Some(pairs::<SyscallKey, SyscallStats>(payload, |key| pids.first() == Some(&key.pid))),
             PROCESS_TIMES => Some(pairs::<ProcessKey, ProcessTimes>(payload, |key| pids.contains(&key.pid))),
+            REMOTES => Some(pairs::<RemoteKey, RemoteStats>(payload, |key| pids.contains(&key.pid))),
             PROCESSES => {
                 let mut sample: Value = serde_json::from_slice(payload).expect("a sample");
                 let processes = sample["processes"].as_array_mut().expect("processes");

@@ -1,6 +1,7 @@
 //! What the pipeline is fed: by live probes, by a recorded file, by tests.
 
 use hitscope_schemas::{
+    connections::{DnsEvent, RemoteKey, RemoteStats},
     sched::{ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
     sockets::{CloseEvent, SegmentEvent, SocketEvent},
     syscalls::{SyscallKey, SyscallStats},
@@ -25,6 +26,10 @@ pub enum Event<'a> {
     Syscalls(&'a [(SyscallKey, SyscallStats)]),
     /// Times of processes since the last such event, summed over the CPUs.
     ProcessTimes(&'a [(ProcessKey, ProcessTimes)]),
+    /// TCP connections by process and remote since the last such event, summed over the CPUs.
+    Remotes(&'a [(RemoteKey, RemoteStats)]),
+    /// A process received a datagram from port 53: the record and the datagram's bytes.
+    Dns(&'a DnsEvent, &'a [u8]),
     /// Something was dropped since the last such event: the reason's name and how often.
     Lost(&'a [(&'a str, u64)]),
 }

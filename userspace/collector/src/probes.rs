@@ -3,19 +3,30 @@
 //! [`REGISTRY`] is the one list of probes: settings, `check`, `status` and the docs come from it. A probe is one file
 //! here, of the same name as its records in `schemas` and its programs in `probe-ebpf`.
 
+mod connections;
 mod load;
 mod sched;
 mod sockets;
 mod syscalls;
 mod tls;
 
-use std::{collections::BTreeSet, hash::Hash, os::fd::AsRawFd, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    hash::Hash,
+    io::{self, Read},
+    os::fd::AsRawFd,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use aya::{
     Pod,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
+    programs::Iter,
 };
 use hitscope_schemas::{
+    connections::{DnsEvent, RemoteKey, RemoteStats},
     event::{self, EventHeader},
     sched::{ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
     sockets::{CloseEvent, PLAINTEXT_KEY, SegmentEvent, SocketEvent},
@@ -42,6 +53,10 @@ pub struct Settings {
     pub max_processes: u32,
     /// Pairs of process and syscall counted in one window.
     pub max_syscalls: u32,
+    /// Open TCP connections that are followed.
+    pub max_tcp_connections: u32,
+    /// Pairs of process and remote counted in one window.
+    pub max_remotes: u32,
     /// Bytes in one direction without a turn that are captured whole; beyond that only heads and tails.
     pub capture_bytes: u64,
 }
@@ -54,6 +69,8 @@ impl Default for Settings {
             max_sockets: 16384,
             max_processes: 16384,
             max_syscalls: 16384,
+            max_tcp_connections: 32768,
+            max_remotes: 8192,
             capture_bytes: 64 << 10,
         }
     }
@@ -79,7 +96,8 @@ pub struct Definition {
 }
 
 /// Every probe, in the order they are attached.
-pub const REGISTRY: &[Definition] = &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION, tls::DEFINITION];
+pub const REGISTRY: &[Definition] =
+    &[syscalls::DEFINITION, sched::DEFINITION, sockets::DEFINITION, connections::DEFINITION, tls::DEFINITION];
 
 /// How a probe fares.
 #[derive(Clone, Debug, Serialize)]
@@ -110,15 +128,6 @@ pub fn check(settings: &Settings) -> Result<Vec<ProbeState>, Error> {
     Ok(Probes::load(settings)?.states)
 }
 
-/// What keeps the programs in the kernel.
-enum Programs {
-    Loaded(Loaded),
-    /// With those of the probe `tls`, which attaches more as processes come.
-    Following(tls::Follower),
-    /// Between the two.
-    Gone,
-}
-
 /// The loaded probes. They detach when this is dropped.
 pub struct Probes {
     states: Vec<ProbeState>,
@@ -127,11 +136,16 @@ pub struct Probes {
     current_generation: u32,
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
     processes: PerCpuHashMap<MapData, ProcessKey, ProcessTimes>,
+    remotes: PerCpuHashMap<MapData, RemoteKey, RemoteStats>,
+    round: Array<MapData, u32>,
+    current_round: u32,
     sockets: HashMap<MapData, u64, hitscope_schemas::sockets::SocketState>,
     verdicts: HashMap<MapData, u64, u16>,
     lost: PerCpuArray<MapData, u64>,
     lost_before: [u64; event::lost::COUNT as usize],
-    programs: Programs,
+    loaded: Arc<Mutex<Loaded>>,
+    /// Attaches more of the probe `tls` as processes come.
+    follower: Option<tls::Follower>,
 }
 
 impl Probes {
@@ -155,11 +169,15 @@ impl Probes {
             current_generation: 0,
             syscalls: load::map(loaded, "SYSCALLS")?,
             processes: load::map(loaded, "PROCESSES")?,
+            remotes: load::map(loaded, "REMOTES")?,
+            round: load::map(loaded, "ROUND")?,
+            current_round: 0,
             sockets: load::map(loaded, "SOCKETS")?,
             verdicts: load::map(loaded, "VERDICTS")?,
             lost: load::map(loaded, "LOST")?,
             lost_before: [0; event::lost::COUNT as usize],
-            programs: Programs::Loaded(finished),
+            loaded: Arc::new(Mutex::new(finished)),
+            follower: None,
         })
     }
 
@@ -171,28 +189,23 @@ impl Probes {
         if let Some(reason) = self.states.iter().find(|it| it.name == "tls").and_then(|it| it.reason.clone()) {
             return Ok(Readable::off(reason));
         }
-        match std::mem::replace(&mut self.programs, Programs::Gone) {
-            Programs::Loaded(loaded) => {
-                self.programs = Programs::Following(tls::Follower::start(loaded, procfs)?);
-            }
-            other => self.programs = other,
-        }
-        Ok(match &self.programs {
-            Programs::Following(follower) => follower.readable(),
-            _ => Readable::off("its thread could not be started".to_owned()),
-        })
+        let follower = match self.follower.take() {
+            Some(follower) => follower,
+            None => tls::Follower::start(self.loaded.clone(), procfs)?,
+        };
+        Ok(self.follower.insert(follower).readable())
     }
 
     /// A program was started: it may load a TLS library.
     pub fn started(&self, pid: u32) {
-        if let Programs::Following(follower) = &self.programs {
+        if let Some(follower) = &self.follower {
             follower.started(pid);
         }
     }
 
     /// Every process: some may have loaded a TLS library, some are gone.
     pub fn processes(&self, sample: &ProcessSample) {
-        if let Programs::Following(follower) = &self.programs {
+        if let Some(follower) = &self.follower {
             follower.processes(sample);
         }
     }
@@ -233,6 +246,8 @@ impl Probes {
         sink(Event::Syscalls(&syscalls));
         let processes = take(&mut self.processes, |key| key.generation == finished, sched::sum);
         sink(Event::ProcessTimes(&processes));
+        let remotes = take(&mut self.remotes, |key| key.generation == finished, connections::sum);
+        sink(Event::Remotes(&remotes));
         let mut losses = Vec::new();
         for (index, before) in self.lost_before.iter_mut().enumerate() {
             let Ok(counts) = self.lost.get(&(index as u32), 0) else { continue };
@@ -243,6 +258,33 @@ impl Probes {
             }
         }
         sink(Event::Lost(&losses));
+    }
+
+    /// Has the kernel side account what went over the connections that are open now, and find those it does not know.
+    ///
+    /// # Errors
+    /// When the kernel has no memory for it, or no more files may be opened.
+    pub fn walk(&mut self) -> io::Result<()> {
+        if !self.states.iter().any(|state| state.name == connections::DEFINITION.name && state.running) {
+            return Ok(());
+        }
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(program) = loaded.object.program_mut(connections::WALK) else { return Ok(()) };
+        let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
+        self.current_round = self.current_round.wrapping_add(1);
+        self.round.set(0, self.current_round, 0).map_err(io::Error::other)?;
+        let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
+        drop(loaded);
+        let mut files = link.into_file().map_err(io::Error::other)?;
+        loop {
+            match files.read(&mut [0; 64]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // After a million files the kernel takes a breath.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Tells the kernel side what to do with a socket: one of `hitscope_schemas::sockets::VERDICT_*`.
@@ -288,6 +330,10 @@ pub(crate) fn decode(record: &[u8]) -> Option<Event<'_>> {
         event::KIND_EXIT => whole::<ExitEvent>(record).map(Event::Exit),
         event::KIND_SOCKET => whole::<SocketEvent>(record).map(Event::Socket),
         event::KIND_CLOSE => whole::<CloseEvent>(record).map(Event::Close),
+        event::KIND_DNS => {
+            let event: &DnsEvent = whole(record)?;
+            Some(Event::Dns(event, record.get(size_of::<DnsEvent>()..)?.get(..event.length as usize)?))
+        }
         event::KIND_SEGMENT => {
             let segment: &SegmentEvent = whole(record)?;
             let captured = record.get(size_of::<SegmentEvent>()..)?;

@@ -19,6 +19,7 @@ use bytemuck::Pod;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hitscope_schemas::{
+    connections::{DnsEvent, RemoteKey, RemoteStats},
     event::lost,
     sched::{ProcessKey, ProcessTimes},
     sockets::SegmentEvent,
@@ -55,6 +56,8 @@ const END: u32 = 14;
 const FACT_PROCESS: u32 = 15;
 const FACT_USER: u32 = 16;
 const FACT_UNREADABLE: u32 = 17;
+const REMOTES: u32 = 18;
+const DNS: u32 = 19;
 
 /// Where a recording was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +181,8 @@ impl Recorder {
             Event::Close(event) => self.frame(CLOSE, &[bytemuck::bytes_of(event)]),
             Event::Syscalls(counts) => self.pairs(SYSCALLS, counts),
             Event::ProcessTimes(times) => self.pairs(PROCESS_TIMES, times),
+            Event::Remotes(remotes) => self.pairs(REMOTES, remotes),
+            Event::Dns(event, bytes) => self.frame(DNS, &[bytemuck::bytes_of(event), bytes]),
             Event::Lost(reasons) => self.json(LOST, reasons),
         }
     }
@@ -240,6 +245,7 @@ enum Decoded {
     Record(u32),
     Syscalls(Vec<(SyscallKey, SyscallStats)>),
     ProcessTimes(Vec<(ProcessKey, ProcessTimes)>),
+    Remotes(Vec<(RemoteKey, RemoteStats)>),
     Lost(Vec<(&'static str, u64)>),
     Processes(ProcessSample),
     Host(HostSample),
@@ -427,6 +433,7 @@ impl Player {
         Some(match kind {
             SYSCALLS => Decoded::Syscalls(pairs(bytes)?),
             PROCESS_TIMES => Decoded::ProcessTimes(pairs(bytes)?),
+            REMOTES => Decoded::Remotes(pairs(bytes)?),
             LOST => Decoded::Lost(json::<Vec<(String, u64)>>(bytes)?.iter().map(known_reason).collect()),
             PROCESSES => Decoded::Processes(json(bytes)?),
             HOST => Decoded::Host(json(bytes)?),
@@ -444,6 +451,7 @@ fn input<'a>(decoded: &'a Decoded, bytes: &'a [u8]) -> Option<Input<'a>> {
     let event = match decoded {
         Decoded::Syscalls(counts) => Event::Syscalls(counts),
         Decoded::ProcessTimes(times) => Event::ProcessTimes(times),
+        Decoded::Remotes(remotes) => Event::Remotes(remotes),
         Decoded::Lost(reasons) => Event::Lost(reasons),
         Decoded::Processes(sample) => return Some(Input::Processes(sample)),
         Decoded::Host(sample) => return Some(Input::Host(sample)),
@@ -463,6 +471,11 @@ fn input<'a>(decoded: &'a Decoded, bytes: &'a [u8]) -> Option<Input<'a>> {
             let event: &SegmentEvent = record(event)?;
             let (head, tail) = captured.split_at_checked(event.head_len as usize)?;
             (tail.len() == event.tail_len as usize).then_some(Event::Segment(event, head, tail))?
+        }
+        Decoded::Record(DNS) => {
+            let (event, datagram) = bytes.split_at_checked(size_of::<DnsEvent>())?;
+            let event: &DnsEvent = record(event)?;
+            (datagram.len() == event.length as usize).then_some(Event::Dns(event, datagram))?
         }
         Decoded::Record(_) => return None,
     };

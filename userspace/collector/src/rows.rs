@@ -12,6 +12,7 @@ pub struct Rows {
     pub operations: Vec<tables::Operation>,
     pub processes: Vec<tables::Process>,
     pub syscalls: Vec<tables::Syscall>,
+    pub sockets: Vec<tables::Socket>,
     pub hosts: Vec<tables::Host>,
     pub events: Vec<tables::Event>,
 }
@@ -24,6 +25,7 @@ impl Rows {
         self.operations.append(&mut other.operations);
         self.processes.append(&mut other.processes);
         self.syscalls.append(&mut other.syscalls);
+        self.sockets.append(&mut other.sockets);
         self.hosts.append(&mut other.hosts);
         self.events.append(&mut other.events);
     }
@@ -33,12 +35,13 @@ impl Rows {
     /// # Errors
     /// Of [`Writer::flush`]; the rows wait in the writer then.
     pub fn write(self, writer: &mut Writer, now_ns: u64) -> Result<Flushed, Error> {
-        let Self { hits, hitmap, operations, processes, syscalls, hosts, events } = self;
+        let Self { hits, hitmap, operations, processes, syscalls, sockets, hosts, events } = self;
         writer.append(hits);
         writer.append(hitmap);
         writer.append(operations);
         writer.append(processes);
         writer.append(syscalls);
+        writer.append(sockets);
         writer.append(hosts);
         writer.append(events);
         writer.flush(now_ns)
@@ -53,6 +56,7 @@ pub fn tables() -> Vec<Table> {
         tables::Operation::table(),
         tables::Process::table(),
         tables::Syscall::table(),
+        tables::Socket::table(),
         tables::Host::table(),
         tables::Event::table(),
     ]

@@ -135,6 +135,7 @@ pub fn run(
         sampler: SamplerThread::start(&place.procfs).context("cannot start the thread that samples processes")?,
         probes,
         output,
+        walked: 0,
     };
     let readable =
         collector.probes.follow(&place.procfs).context("cannot start the thread that looks for libraries")?;
@@ -170,6 +171,8 @@ struct Collector {
     sampler: SamplerThread,
     probes: Probes,
     output: Option<Output>,
+    /// The window at whose begin the open connections were last walked over.
+    walked: i64,
 }
 
 impl Collector {
@@ -180,6 +183,7 @@ impl Collector {
         for state in self.probes.states() {
             self.feeder.feed(Input::Note("probe", &describe(state)));
         }
+        self.walk(clock.realtime_ns as i64);
         self.request_sample(clock.realtime_ns as i64);
         // What the processes used is counted from here; so nothing else goes first.
         if let Some((processes, host)) = self.sampler.wait(FIRST_SAMPLE) {
@@ -221,10 +225,22 @@ impl Collector {
 
     fn drain(&mut self) {
         let clock = kernel::clock();
+        if window_start(clock.realtime_ns as i64) != self.walked {
+            self.walk(clock.realtime_ns as i64);
+        }
         let Self { probes, feeder, .. } = self;
         feeder.feed(Input::Event(Event::Clock(clock)));
         probes.drain(&mut |event| feeder.feed(Input::Event(event)));
         feeder.feed(Input::Tick(clock.monotonic_ns));
+    }
+
+    /// Has what went over open connections accounted, for the window that ends.
+    fn walk(&mut self, now_ns: i64) {
+        self.walked = window_start(now_ns);
+        if let Err(error) = self.probes.walk() {
+            self.feeder.pipeline.lost("connection_walks_failed", 1);
+            self.reporter.note(format!("open connections could not be looked at: {error}"));
+        }
     }
 
     fn write(&mut self) {
@@ -265,6 +281,7 @@ impl Collector {
     /// Takes in what is still there, and closes everything in order.
     fn stop(mut self) -> Result<()> {
         self.turn();
+        self.walk(0);
         self.drain();
         self.feeder.feed(Input::Note("stop", "stopped in order"));
         self.feeder.feed(Input::End);

@@ -163,3 +163,11 @@ pub fn segment(time_ns: u64, pid: u32, socket: u64, direction: u32, offset: u64,
         flags: 0,
     }
 }
+
+/// The answer that `pay.example` is 192.0.2.1.
+pub fn dns_answer() -> Vec<u8> {
+    let header = b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0";
+    let question = b"\x03pay\x07example\0\0\x01\0\x01";
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x01";
+    [&header[..], question, record].concat()
+}

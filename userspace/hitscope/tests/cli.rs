@@ -171,7 +171,7 @@ fn status_says_when_nothing_runs() {
 fn query_over_an_empty_folder_has_all_tables_and_no_rows() {
     let dir = tempfile::tempdir().unwrap();
     let query = |more: &[&str]| hitscope(&[&["query", "--data-dir", dir.path().to_str().unwrap()], more].concat());
-    for table in ["hits", "hitmap", "operations", "processes", "syscalls", "hosts", "events", "alerts"] {
+    for table in ["hits", "hitmap", "operations", "processes", "syscalls", "sockets", "hosts", "events", "alerts"] {
         let outcome = query(&[&format!("SELECT * FROM {table}"), "--format", "json"]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "[]\n"), "{table}: {outcome:?}");
     }

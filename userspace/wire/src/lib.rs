@@ -6,6 +6,8 @@
 //! messages over segments (`stream`), requests under way (`queue`), names given to statements (`names`), the shape of
 //! SQL text ([`sql`]), and of a request's path ([`Paths`]).
 //!
+//! Apart from them, [`dns`] reads the answers that tell the names of addresses.
+//!
 //! The reasons of [`Outcome::Lost`]:
 //! - `request_missed`: an answer whose request was not seen;
 //! - `answer_missed`: a request whose answer was not seen, so that its duration is not known;
@@ -17,6 +19,7 @@
 //!   hits, too);
 //! - `compressed`: connections whose protocol goes on compressed, which is not undone.
 mod connection;
+pub mod dns;
 mod http1;
 mod http2;
 mod mysql;

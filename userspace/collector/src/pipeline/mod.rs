@@ -10,6 +10,7 @@ mod threads;
 use std::{collections::BTreeMap, sync::Arc};
 
 use hitscope_schemas::{
+    connections::{RemoteKey, RemoteStats},
     sched::{ExecEvent, ExitEvent},
     sockets::{
         CloseEvent, PLAINTEXT, PLAINTEXT_KEY, SENT, SegmentEvent, SocketEvent, ThreadTimes, VERDICT_DECODED,
@@ -30,7 +31,9 @@ use crate::{
     event::Event,
     facts::{Facts, HostSample, ProcessSample},
     hosts,
+    names::Names,
     processes::{Info, Processes, exit_code},
+    remotes,
     rows::Rows,
     settings::{Settings, window_start},
     syscalls,
@@ -83,6 +86,7 @@ pub struct Pipeline {
     threads: Threads,
     processes: Processes,
     windows: Windows,
+    names: Names,
     /// Hits of processes that nothing is known of yet.
     held: Vec<Held>,
     syscall_names: syscalls::Names,
@@ -130,6 +134,7 @@ impl Pipeline {
             connections: Connections::default(),
             threads: Threads::default(),
             processes: Processes::default(),
+            names: Names::default(),
             held: Vec::new(),
             syscall_names: syscalls::Names::new(architecture),
             host: None,
@@ -243,6 +248,14 @@ impl Pipeline {
             Event::ProcessTimes(times) => {
                 self.processes.times(times, self.now_ns, &self.clocks, facts, &mut self.rows.processes);
             }
+            Event::Remotes(remotes) => self.remotes(remotes, facts),
+            Event::Dns(event, datagram) => {
+                self.now_ns = self.now_ns.max(event.header.time_ns);
+                if let Some(answer) = hitscope_wire::dns::answer(datagram) {
+                    let lost = self.names.learn(event.header.pid, &answer, event.header.time_ns);
+                    self.losses.add("names_over_limit", lost);
+                }
+            }
             Event::Lost(reasons) => {
                 for (reason, count) in reasons {
                     self.losses.add(reason, *count);
@@ -313,6 +326,14 @@ impl Pipeline {
         self.rows.syscalls.extend(counts.iter().map(|(key, stats)| {
             syscalls::row(key, stats, window, self.processes.service(key.pid), &mut self.syscall_names)
         }));
+    }
+
+    fn remotes(&mut self, remotes: &[(RemoteKey, RemoteStats)], facts: &mut dyn Facts) {
+        let window = window_start(self.clocks.wall(self.now_ns) - HALF_SECOND_NS);
+        for (key, stats) in remotes {
+            let service = self.processes.lookup(key.pid, &self.clocks, facts).service.clone();
+            self.rows.sockets.push(remotes::row(key, stats, window, service, &mut self.names, self.now_ns));
+        }
     }
 
     fn socket(&mut self, event: &SocketEvent, facts: &mut dyn Facts) {

@@ -1,7 +1,11 @@
-use hitscope_schemas::sockets::{RECEIVED, UNTIED};
+use hitscope_schemas::{
+    connections::{self, CLIENT, DnsEvent},
+    event::KIND_DNS,
+    sockets::{RECEIVED, UNTIED},
+};
 
 use super::*;
-use crate::testing::{EPOCH, FakeFacts, MS, SECOND, clock, exec, exit, segment, socket};
+use crate::testing::{EPOCH, FakeFacts, MS, SECOND, clock, dns_answer, exec, exit, header, segment, socket};
 
 const SERVER: u32 = 42;
 const SOCKET: u64 = 900;
@@ -342,4 +346,46 @@ fn hits_that_share_a_thread_have_no_split() {
         ["outer", "inner", "alone"].map(split),
         [(false, false, SERVER), (false, false, SERVER), (true, true, SERVER)]
     );
+}
+
+#[test]
+fn connections_carry_the_names_that_led_there() {
+    let mut bench = Bench::new(Settings::default());
+    let answer = dns_answer();
+    let other = DnsEvent { header: header(KIND_DNS, 6 * SECOND, 7), length: answer.len() as u32, padding: 0 };
+    bench.event(Event::Dns(&other, &answer));
+    bench.event(Event::Dns(&other, b"no answer at all"));
+    let key = |address: [u8; 4], side| {
+        let [a, b, c, d] = address;
+        RemoteKey {
+            address: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+            pid: SERVER,
+            port: if side == CLIENT { 443 } else { 0 },
+            side,
+            generation: 1,
+        }
+    };
+    let stats = RemoteStats { connects: 3, connect_failures: 1, rtt_ns: 500, sent_bytes: 9, ..RemoteStats::default() };
+    bench.event(Event::Clock(clock(11 * SECOND)));
+    bench.event(Event::Remotes(&[
+        (key([192, 0, 2, 1], CLIENT), stats),
+        (key([192, 0, 2, 1], connections::SERVER), RemoteStats::default()),
+        (key([192, 0, 2, 9], CLIENT), RemoteStats::default()),
+    ]));
+    let rows = bench.tick(11 * SECOND).sockets;
+    let told = |row: &tables::Socket| {
+        (row.side.to_string(), row.remote_address.to_string(), row.remote_port, row.remote_name.clone(), row.rtt_ns)
+    };
+    let name = || Some("pay.example".into());
+    assert_eq!(
+        rows.iter().map(told).collect::<Vec<_>>(),
+        [
+            ("client".into(), "192.0.2.1".into(), 443, name(), Some(500)),
+            ("server".into(), "192.0.2.1".into(), 0, None, None),
+            ("client".into(), "192.0.2.9".into(), 443, None, None),
+        ]
+    );
+    assert_eq!((rows[0].connects, rows[0].connect_failures, rows[0].sent_bytes), (3, 1, 9));
+    assert_eq!((&*rows[0].service, rows[0].pid), ("postgresql", SERVER));
+    assert_eq!(rows[0].window_start, EPOCH + 10 * SECOND as i64);
 }

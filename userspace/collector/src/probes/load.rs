@@ -5,7 +5,7 @@ use std::path::Path;
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Map, MapData, MapError, ProgramArray},
-    programs::{BtfTracePoint, Program, ProgramError, ProgramInfo, RawTracePoint, UProbe},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramInfo, RawTracePoint, UProbe},
 };
 
 use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries};
@@ -101,6 +101,8 @@ impl Loader {
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("SYSCALLS", settings.max_syscalls)
             .map_max_entries("PROCESSES", settings.max_processes)
+            .map_max_entries("CONNECTIONS", settings.max_tcp_connections)
+            .map_max_entries("REMOTES", settings.max_remotes)
             .map_max_entries("SOCKETS", settings.max_sockets)
             .map_max_entries("VERDICTS", settings.max_sockets)
             .map_max_entries("TLS_SOCKETS", settings.max_sockets)
@@ -210,6 +212,18 @@ impl Loader {
             .map_err(|error: ProgramError| explain(name, &error))?;
         program.load(tracepoint, &self.types).map_err(|error| explain(name, &error))?;
         program.attach().map_err(|error| explain(name, &error))?;
+        Ok(program_state(name, program.info().ok()))
+    }
+
+    /// Loads a program that walks over things of the kernel; it runs when somebody reads from it.
+    pub(super) fn load_iterator(&mut self, name: &'static str, kind: &str) -> Result<ProgramState, String> {
+        let program: &mut Iter = self
+            .loaded
+            .program_mut(name)
+            .ok_or_else(|| format!("the probes have no program {name}"))?
+            .try_into()
+            .map_err(|error: ProgramError| explain(name, &error))?;
+        program.load(kind, &self.types).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
     }
 

@@ -221,13 +221,13 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Looks at all processes, then at those that it is told of. Owns the loaded programs.
-    pub(super) fn start(mut loaded: Loaded, procfs: &Path) -> std::io::Result<Self> {
+    /// Looks at all processes, then at those that it is told of.
+    pub(super) fn start(loaded: Arc<Mutex<Loaded>>, procfs: &Path) -> std::io::Result<Self> {
         let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default() };
         let (requests, waiting) = sync_channel(MAX_WAITING);
         let (ready, started) = sync_channel(1);
         let mut work = Work {
-            libraries: loaded.libraries.take().unwrap_or_default(),
+            libraries: loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries.take().unwrap_or_default(),
             loaded,
             procfs: procfs.to_owned(),
             known: readable.known.clone(),
@@ -289,7 +289,7 @@ struct Process {
 }
 
 struct Work {
-    loaded: Loaded,
+    loaded: Arc<Mutex<Loaded>>,
     libraries: Libraries,
     procfs: PathBuf,
     known: Arc<Mutex<Known>>,
@@ -394,7 +394,7 @@ impl Work {
                 if !holds {
                     return false;
                 }
-                attach_file(&mut self.loaded.object, &path)
+                attach_file(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object, &path)
                     .map(|links| drop(self.attached.insert(mapped.file.clone(), links)))
             }
         };

@@ -1,12 +1,14 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use hitscope_schemas::{connections::CLIENT, event::KIND_DNS};
+
 use super::*;
 use crate::{
     pipeline::Pipeline,
     replay,
     rows::Rows,
     settings::Settings,
-    testing::{FakeFacts, SECOND, clock, exec, exit, observed, segment, socket, times},
+    testing::{FakeFacts, SECOND, clock, dns_answer, exec, exit, header, observed, segment, socket, times},
 };
 
 /// Fake facts, recorded as the main loop records live ones.
@@ -58,6 +60,12 @@ fn record(path: &Path) -> Rows {
     let key = SyscallKey { pid: 42, ..bytemuck::Zeroable::zeroed() };
     feed(Input::Event(Event::Syscalls(&[(key, SyscallStats { calls: 2, ..SyscallStats::default() })])));
     feed(Input::Event(Event::ProcessTimes(&[times(42, SECOND, 700), times(50, 5 * SECOND, 900)])));
+    let answer = dns_answer();
+    let told = DnsEvent { header: header(KIND_DNS, 5 * SECOND, 42), length: answer.len() as u32, padding: 0 };
+    feed(Input::Event(Event::Dns(&told, &answer)));
+    let address = std::net::Ipv4Addr::new(192, 0, 2, 1).to_ipv6_mapped().octets();
+    let remote = RemoteKey { address, pid: 42, port: 443, side: CLIENT, generation: 0 };
+    feed(Input::Event(Event::Remotes(&[(remote, RemoteStats { connects: 2, ..RemoteStats::default() })])));
     feed(Input::Event(Event::Lost(&[("segment_ring_full", 3)])));
     feed(Input::Tick(6 * SECOND));
     feed(Input::Processes(&sample(10, 3)));
@@ -84,6 +92,7 @@ fn a_replay_gives_the_same_rows() {
     let path = folder.path().join("a.hitscope");
     let rows = record(&path);
     assert!(rows.processes.len() == 2 && rows.events.len() >= 5 && rows.hosts.len() == 1 && rows.syscalls.len() == 1);
+    assert_eq!(rows.sockets[0].remote_name.as_deref(), Some("pay.example"));
     let (again, replayed) = replayed(&path).unwrap();
     assert_eq!(again, rows);
     assert_eq!(replayed.warning, None);
