@@ -7,12 +7,14 @@ pub mod calls;
 pub mod daemon;
 pub mod host;
 pub mod http;
+pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod raw;
 #[cfg(test)]
 mod replays;
 pub mod slack;
+pub mod talk;
 
 pub use calls::{Calls, assert_calls, calls_by_postgres, number};
 pub use daemon::Daemon;
