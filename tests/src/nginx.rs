@@ -34,7 +34,7 @@ impl Nginx {
             "daemon off;\nuser root;\nworker_processes 2;\npid {path}/pid;\nerror_log {path}/error.log;\n\
              events {{ worker_connections 1024; }}\n\
              http {{\nlog_format counted '$request_method $uri $status';\naccess_log {path}/access.log counted;\n\
-             keepalive_requests 1000000;\n{temporary}\
+             keepalive_requests 1000000;\nsendfile on;\n{temporary}\
              server {{\nlisten 127.0.0.1:{port} {listen};\n{server}\n}}\n}}\n"
         );
         let file = folder.path().join("nginx.conf");
