@@ -7,7 +7,6 @@ pub mod calls;
 pub mod daemon;
 pub mod host;
 pub mod http;
-pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod raw;
