@@ -13,6 +13,7 @@ pub mod raw;
 #[cfg(test)]
 mod replays;
 pub mod slack;
+pub mod talk;
 
 pub use calls::{Calls, assert_calls, calls_by_postgres, number};
 pub use daemon::Daemon;

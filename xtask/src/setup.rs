@@ -20,7 +20,7 @@ const NODE_VERSION: &str = "22.23.3";
 const NODE_MINIMUM: (u32, u32) = (20, 19);
 
 /// Python packages of the tests.
-const PYTHON_PACKAGES: &[&str] = &["psycopg[binary]==3.3.9"];
+const PYTHON_PACKAGES: &[&str] = &["psycopg[binary]==3.3.9", "grpcio==1.85.1"];
 
 /// A compiler and linker for the C in crates (zstd, ring) and for the linker of the probes.
 pub fn compiler() -> Result<()> {
@@ -102,6 +102,8 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
             ]),
             why: "the database that the live tests watch, and its own count of statements to compare with",
         },
+        Package { name: "nginx-light", shown_by: Shown::Program(&["nginx"]), why: "the web server of the live tests" },
+        Package { name: "nghttp2-client", shown_by: Shown::Program(&["h2load"]), why: "a client of HTTP/2 under load" },
         Package { name: "chromium", shown_by: Shown::Program(&["chromium"]), why: "the browser tests" },
         Package { name: "bpftrace", shown_by: Shown::Program(&["bpftrace"]), why: "`bench overhead` compares with it" },
         Package { name: "python3-venv", shown_by: Shown::Files(&["/usr/share/doc/python3-venv"]), why: "psycopg" },

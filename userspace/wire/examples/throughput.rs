@@ -3,6 +3,9 @@
 //! `cargo run --release -p hitscope-wire --example throughput [--json]`
 use std::sync::Arc;
 
+#[path = "throughput/http2.rs"]
+mod http2;
+
 use hitscope_wire::{Connection, Direction, Mark, Outcome, Segment, Settings};
 
 const STATEMENTS: usize = 400_000;
@@ -180,6 +183,9 @@ fn main() {
         ("mysql_query", measure(&many(mysql_query), None)),
         ("mysql_execute", measure(&many(mysql_execute), Some(&mysql_prepare()))),
         ("redis_get", measure(&many(redis_get), None)),
+        ("http2_get", http2::measure(http2::get)),
+        ("http2_coded", http2::measure(http2::get_coded)),
+        ("grpc_call", http2::measure(http2::call)),
     ];
     if std::env::args().any(|argument| argument == "--json") {
         let fields: Vec<_> = figures.iter().map(|(name, ns)| format!("\"{name}_ns\": {ns:.1}")).collect();

@@ -17,6 +17,10 @@ use crate::{
 
 /// What stands for a method or path that is in no part of the table that was seen.
 const UNRESOLVED: &str = "<unresolved>";
+/// What stands for a method or path without a letter.
+const EMPTY: &str = "<empty>";
+/// Of a gRPC method's path, bytes.
+const MAX_CALL_BYTES: usize = 256;
 /// Of an error message, bytes.
 const MAX_MESSAGE_BYTES: usize = 512;
 
@@ -100,20 +104,10 @@ impl Session {
         };
         let (method, path) = (fields.get(Name::Method), fields.get(Name::Path));
         let method = method.bytes().unwrap_or(UNRESOLVED.as_bytes());
-        let named = |path: Field<'_>, context: &mut Context<'_>| match path {
-            Field::Value { bytes, cut } => {
-                let mut text = String::from_utf8_lossy(bytes);
-                if cut {
-                    text.to_mut().push('…');
-                }
-                context.settings.operations.named(&text)
-            }
-            _ => context.settings.operations.named(UNRESOLVED),
-        };
         let (operation, call) = match grpc {
-            Grpc::Yes => (named(path, context), None),
+            Grpc::Yes => (call(path, context), None),
             Grpc::No => (operation(method, path, start.time_ns, context), None),
-            Grpc::Unknown => (operation(method, path, start.time_ns, context), Some(named(path, context))),
+            Grpc::Unknown => (operation(method, path, start.time_ns, context), Some(call(path, context))),
         };
         let text = path.bytes().filter(|_| context.settings.keep_literals).map(|path| {
             let text = format!("{} {}", String::from_utf8_lossy(method), String::from_utf8_lossy(path));
@@ -184,14 +178,24 @@ impl Session {
     }
 }
 
+/// The path of a call, as it is.
+fn call(path: Field<'_>, context: &mut Context<'_>) -> Operation {
+    let text = match path {
+        Field::Value { bytes: [], .. } => EMPTY.into(),
+        Field::Value { bytes, .. } => cut(String::from_utf8_lossy(bytes).into_owned(), MAX_CALL_BYTES),
+        _ => UNRESOLVED.into(),
+    };
+    context.settings.operations.named(&text)
+}
+
 /// Method and path template.
 fn operation(method: &[u8], target: Field<'_>, time_ns: u64, context: &mut Context<'_>) -> Operation {
-    match target {
-        Field::Value { bytes, cut } => path::operation(method, bytes, cut, time_ns, context),
+    let text = match target {
+        Field::Value { bytes, cut } => return path::operation(method, bytes, cut, time_ns, context),
         // CONNECT has none.
-        Field::Absent => context.settings.operations.named(&String::from_utf8_lossy(method)),
-        Field::Unresolved => {
-            context.settings.operations.named(&format!("{} {UNRESOLVED}", String::from_utf8_lossy(method)))
-        }
-    }
+        Field::Absent if method.is_empty() => EMPTY.into(),
+        Field::Absent => cut(String::from_utf8_lossy(method).into_owned(), MAX_CALL_BYTES),
+        Field::Unresolved => format!("{} {UNRESOLVED}", String::from_utf8_lossy(method)).into(),
+    };
+    context.settings.operations.named(&text)
 }

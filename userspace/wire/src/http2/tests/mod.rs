@@ -1,4 +1,5 @@
 mod calls;
+mod corpus;
 mod cuts;
 mod holes;
 mod random;
