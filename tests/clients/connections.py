@@ -81,16 +81,21 @@ def reset(address, count):
             client.close()
 
 
+waited = {}
+
+
 def connect_in_vain(address, limit):
     """Connects where nothing answers; `limit` is how long the process waits, None: until the kernel gives up."""
     client = socket.socket()
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
     client.settimeout(limit)
+    begin = time.monotonic()
     try:
         client.connect((address, 4000))
         sys.exit("somebody answered")
     except TimeoutError:
         client.close()
+    waited[address] = time.monotonic() - begin
 
 
 def lost_answers():
@@ -115,6 +120,8 @@ def lost_answers():
     say(retransmits=retransmits(first))
     first.close()
     first_server.recv(1)
+    # Answered by a reset, since its other end is gone.
+    second_server.close()
 
 
 def outcomes():
@@ -135,6 +142,7 @@ def outcomes():
     for wait in waits:
         wait.join()
     lossy(False)
+    say(waited_s=waited["127.0.2.3"])
     lost_answers()
     say(done=True)
 

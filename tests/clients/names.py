@@ -90,8 +90,11 @@ with tempfile.NamedTemporaryFile("w") as configuration:
     subprocess.run(["mount", "--bind", configuration.name, "/etc/resolv.conf"], check=True)
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind(("127.0.0.53", 53))
-peer = os.fork()
-if peer == 0:
+alive, hold = os.pipe()
+if os.fork() == 0:
+    os.close(hold)
+    # Ends with this process's parent, however that ends.
+    in_background(lambda: (os.read(alive, 1), os._exit(0)))
     for address in {address for _, address in ADDRESSES.values()}:
         in_background(accept_all, socket.create_server((address, 443)))
     answer_questions(server)
@@ -113,4 +116,3 @@ pids = {
 }
 print(json.dumps(pids), flush=True)
 sys.stdin.readline()
-os.kill(peer, 9)

@@ -72,6 +72,7 @@ fn outcomes() {
     if let Some(reason) = peers.hear()["skip"].as_str() {
         skip!(reason);
     }
+    let early_s = peers.hear()["waited_s"].as_f64().expect("a time");
     let retransmits = number(&peers.hear()["retransmits"]);
     assert!(retransmits > 0);
     assert_eq!(peers.hear()["done"], true);
@@ -82,15 +83,23 @@ fn outcomes() {
     assert_eq!(sums("server", "::1"), [2, 0, 0, 0, 0, 400_000, 200_000], "exchanges over IPv6, answering");
     assert_eq!(sums("client", "127.0.1.2"), [3, 3, 0, 0, 0, 0, 0], "refused");
     assert_eq!(sums("client", "127.0.1.3"), [2, 0, 0, 2, 0, 0, 0], "reset");
-    assert_eq!(sums("client", "127.0.2.1"), [1, 1, 1, 0, 1, 0, 0], "timed out");
-    assert_eq!(sums("client", "127.0.2.2"), [1, 1, 1, 0, 1, 0, 0], "given up late");
-    assert_eq!(sums("client", "127.0.2.3"), [1, 1, 0, 0, 0, 0, 0], "given up early");
+    for (remote, what) in [("127.0.2.1", "timed out"), ("127.0.2.2", "given up late")] {
+        // How often a connect is tried again, and when, is the kernel's affair.
+        let [connects, failures, timeouts, resets, again, sent, received] = sums("client", remote);
+        assert_eq!([connects, failures, timeouts, resets, sent, received], [1, 1, 1, 0, 0, 0], "{what}");
+        assert!(again > 0, "{what}");
+    }
+    let early = sums("client", "127.0.2.3");
+    assert_eq!(early[..2], [1, 1], "given up early");
+    if early_s < 0.9 {
+        assert_eq!(early, [1, 1, 0, 0, 0, 0, 0], "given up early");
+    }
     assert_eq!(sums("client", "127.0.3.1"), [1, 0, 0, 0, retransmits, 1000, 0], "lost and sent again");
     let [connects, failures, timeouts, _, again, sent, received] = sums("client", "127.0.3.2");
     assert_eq!([connects, failures, timeouts, sent, received], [1, 0, 1, 1000, 0], "lost for good");
     assert!(again > 0);
     let [connects, failures, _, resets, _, sent, received] = sums("server", "127.0.0.1");
-    assert_eq!([connects, failures, resets], [7 + 2 + 2, 0, 2], "accepted");
+    assert_eq!([connects, failures, resets], [7 + 2 + 2, 0, 2 + 1], "accepted");
     assert_eq!([sent, received], [7 * 5000, 7 * 3000 + 1000], "answered");
 
     let row = &daemon.query(&format!(
