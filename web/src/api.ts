@@ -36,6 +36,10 @@ export interface HitRow {
   remote_port: number;
   local_port: number;
   encrypted: boolean;
+  user?: string | null;
+  database?: string | null;
+  application?: string | null;
+  authority?: string | null;
   operation: string;
   operation_id: number | string;
   status: string;
