@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod kernel;
 pub mod libraries;
 pub mod names;
+pub mod pcap;
 pub mod pipeline;
 pub mod probes;
 pub mod processes;

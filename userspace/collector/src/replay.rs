@@ -1,10 +1,11 @@
-//! A recording through the same pipeline, into a history.
+//! A recording, or a packet capture, through the same pipeline, into a history.
 
 use std::path::Path;
 
 use hitscope_history::Writer;
 
 use crate::{
+    pcap,
     pipeline::{Input, Pipeline},
     record::{self, Player},
     rows::Rows,
@@ -17,6 +18,9 @@ pub enum Error {
     /// It cannot be read.
     #[error(transparent)]
     Recording(#[from] record::Error),
+    /// The capture cannot be read.
+    #[error(transparent)]
+    Capture(#[from] pcap::Error),
     /// The history cannot be written.
     #[error(transparent)]
     History(#[from] hitscope_history::Error),
@@ -70,16 +74,20 @@ pub fn rows<E: From<record::Error>>(
     Ok(replayed)
 }
 
-/// Goes through the recording at `path`, writes its rows, and closes every cube.
+/// Goes through the recording or capture at `path`, writes its rows, and closes every cube.
 ///
 /// # Errors
 /// [`Error`].
 pub fn replay(settings: &Settings, path: &Path, mut writer: Writer) -> Result<Replayed, Error> {
-    let mut player = Player::open(path)?;
-    let replayed = rows(settings, &mut player, |rows, now_ns| {
+    let write = |rows: Rows, now_ns| {
         rows.write(&mut writer, u64::try_from(now_ns).unwrap_or(0))?;
         Ok::<(), Error>(())
-    })?;
+    };
+    let replayed = if pcap::is_capture(path).unwrap_or(false) {
+        pcap::rows(settings, path, write)?
+    } else {
+        rows(settings, &mut Player::open(path)?, write)?
+    };
     writer.finish()?;
     Ok(replayed)
 }

@@ -169,12 +169,14 @@ pub struct Record {
     pub config: Option<PathBuf>,
 }
 
-/// Put a recorded file through the pipeline, into a history folder
+/// Put a recorded file or a packet capture through the pipeline, into a history folder
 ///
-/// Needs no privileges. Times are those of the recording.
+/// Needs no privileges. Times are those of the recording. Of a capture (pcap, pcapng) the hits are those of the servers in
+/// it; their service is the server's address and port, their host is "pcap".
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   hitscope replay incident.hitscope --data-dir ./incident
+  hitscope replay incident.pcap --data-dir ./incident
   hitscope serve --data-dir ./incident")]
 pub struct Replay {
     /// The file to read

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-use hitscope_collector::{record::Player, replay::replay as play, run::tables};
+use hitscope_collector::{pcap, record::Player, replay::replay as play, run::tables};
 use hitscope_history::{Settings, Writer};
 
 use crate::{
@@ -11,11 +11,18 @@ use crate::{
     progress::Progress,
 };
 
+/// The host of what was captured: a capture does not say where.
+const PCAP_HOST: &str = "pcap";
+
 /// `hitscope replay`
 pub fn replay(arguments: &cli::Replay) -> Result<ExitCode, Failure> {
     let config = Sources::for_command(&arguments.place, None)?.resolve()?;
     let what = || format!("cannot replay {}", arguments.file.display());
-    let host = Player::open(&arguments.file).explain(what())?.header().host.clone();
+    let host = match pcap::is_capture(&arguments.file) {
+        Ok(true) => PCAP_HOST.into(),
+        // What else it may be, or why it cannot be read, its player says.
+        _ => Player::open(&arguments.file).explain(what())?.header().host.clone(),
+    };
     let (writer, _) =
         Writer::open(&config.data_dir, &host, &tables(), Settings::keep_all()).explain("cannot open the history")?;
     let progress = Progress::of(format!("replaying {}", arguments.file.display()));
