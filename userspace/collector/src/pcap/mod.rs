@@ -219,10 +219,10 @@ impl Source {
         let Some(connection) = connections.get_mut(&ends) else { return };
         connection.last_ns = now_ns;
         let at = direction(connection, packet);
-        let Connection { socket, pid, flows, .. } = connection;
+        let Connection { socket, pid, ref mut flows, .. } = *connection;
         let waited: usize = flows.iter().map(Flow::waiting_bytes).sum();
         let mut hand_over = |at: usize, piece: Piece<'_>| {
-            let (event, captured) = segment(*socket, *pid, at, &piece, now_ns);
+            let (event, captured) = segment(socket, pid, at, &piece, now_ns);
             pipeline.handle(Input::Event(Event::Segment(&event, captured, &[])), servers);
             pipeline.commands().for_each(drop);
         };

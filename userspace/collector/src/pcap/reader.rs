@@ -222,30 +222,38 @@ impl Reader {
                     return Ok(Some((size, found)));
                 }
                 Err(PcapError::Eof) => return Ok(None),
-                Err(PcapError::Incomplete(_)) if self.blocks.reader_exhausted() => "is cut short",
                 Err(PcapError::UnexpectedEof) => "is cut short",
-                Err(PcapError::Incomplete(_)) => match self.blocks.refill() {
-                    Ok(()) => continue,
-                    Err(PcapError::ReadError) => {
-                        let cause = io::Error::other("reading failed");
-                        return Err(Error::Io { path: self.path.clone(), cause });
-                    }
-                    Err(_) => "is cut short",
+                Err(PcapError::Incomplete(_)) => match self.more()? {
+                    true => continue,
+                    false => "is cut short",
                 },
                 Err(PcapError::BufferTooSmall) if self.capacity < MAX_BLOCK => {
                     self.capacity *= 2;
                     self.blocks.grow(self.capacity);
                     continue;
                 }
-                Err(PcapError::ReadError) => {
-                    let cause = io::Error::other("reading failed");
-                    return Err(Error::Io { path: self.path.clone(), cause });
-                }
+                Err(PcapError::ReadError) => return Err(self.failed()),
                 Err(_) => "is damaged",
             };
             self.damaged = Some(damage);
             return Ok(None);
         }
+    }
+
+    /// Reads on; `false`: there is no more.
+    fn more(&mut self) -> Result<bool, Error> {
+        if self.blocks.reader_exhausted() {
+            return Ok(false);
+        }
+        match self.blocks.refill() {
+            Ok(()) => Ok(true),
+            Err(PcapError::ReadError) => Err(self.failed()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn failed(&self) -> Error {
+        Error::Io { path: self.path.clone(), cause: io::Error::other("reading failed") }
     }
 }
 

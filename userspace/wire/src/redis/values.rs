@@ -3,6 +3,8 @@
 use super::requests::Credit;
 use crate::segment::Moment;
 
+/// Type bytes.
+const KINDS: &[u8] = b"+-:$*_#,(!=%~>|;.";
 /// Values are nested no deeper.
 const MAX_DEPTH: usize = 64;
 /// A line that holds a number is no longer.
@@ -206,7 +208,9 @@ impl Values {
             self.line.extend_from_slice(&line[..line.len().min(room)]);
             let total = std::mem::take(&mut self.line_bytes);
             let text = matches!(self.line.first(), Some(b'+' | b'-' | b'('));
-            if total > if text { MAX_LINE } else { MAX_NUMBER } {
+            if !self.line.first().is_some_and(|kind| KINDS.contains(kind)) {
+                false
+            } else if total > if text { MAX_LINE } else { MAX_NUMBER } {
                 false
             } else if end.is_some() {
                 let mut line = std::mem::take(&mut self.line);

@@ -92,6 +92,7 @@ fn other_protocols_are_not_taken_for_it() {
         ("*2\r\n$3\r\nfoo\r\n$3\r\nbar\r\n", "+done\r\n"),
         ("EHLO a\r\n", "250-x\r\n"),
         (":server 001 ann\r\n", ":server PING\r\n"),
+        ("no such thing", "nothing"),
     ] {
         let mut player = Player::new(Settings::default(), false);
         for _ in 0..40 {
@@ -99,6 +100,9 @@ fn other_protocols_are_not_taken_for_it() {
         }
         assert_ne!(player.connection.facts().protocol, Some(Protocol::Redis), "{request}");
         assert_eq!(player.said(), [""; 0], "{request}");
+        if !request.contains("\r\n") {
+            assert_eq!(player.verdict, Verdict::Ignored);
+        }
     }
 }
 
