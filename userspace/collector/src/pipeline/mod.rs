@@ -507,10 +507,10 @@ impl Pipeline {
             found_encrypted: None,
         };
         connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
-        self.threads.close(&mut connection.open);
         if let Some(plaintext) = &mut connection.plaintext {
             plaintext.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
         }
+        self.threads.close(&mut connection.open);
     }
 
     /// Counts a hit that was held back.

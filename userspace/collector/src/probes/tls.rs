@@ -226,8 +226,9 @@ impl Follower {
         let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default() };
         let (requests, waiting) = sync_channel(MAX_WAITING);
         let (ready, started) = sync_channel(1);
+        let libraries = loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries.take().unwrap_or_default();
         let mut work = Work {
-            libraries: loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries.take().unwrap_or_default(),
+            libraries,
             loaded,
             procfs: procfs.to_owned(),
             known: readable.known.clone(),
