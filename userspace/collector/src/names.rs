@@ -129,8 +129,8 @@ mod tests {
         assert!(names.get(1, address(7), HOUR - 1).is_some());
         assert!(names.get(1, address(7), 2 * HOUR - 2).is_some());
         assert!(names.get(1, address(7), 3 * HOUR).is_none());
-        assert!(names.get(2, address(8), 2 * HOUR - 1).is_some());
-        assert!(names.get(1, address(8), 2 * HOUR).is_none());
+        assert!(names.get(1, address(8), 2 * HOUR - 1).is_some());
+        assert!(names.get(1, address(8), 3 * HOUR - 1).is_none());
         assert!(names.get(1, address(9), 24 * HOUR).is_none());
     }
 
