@@ -155,8 +155,6 @@ offsets! {
     sock_v6_daddr = "sock" "__sk_common.skc_v6_daddr";
     /// Local IPv6 address.
     sock_v6_rcv_saddr = "sock" "__sk_common.skc_v6_rcv_saddr";
-    /// State of the connection.
-    sock_state = "sock" "__sk_common.skc_state";
     /// `IPPROTO_TCP` and so on.
     sock_protocol = "sock" "sk_protocol";
     /// Why the connection failed.
