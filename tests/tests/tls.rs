@@ -211,3 +211,57 @@ fn without_the_probe() {
     let told = daemon.query("SELECT detail FROM events WHERE detail LIKE '%the probe tls does not run%'");
     assert!(!told.is_empty());
 }
+
+fn certificate(folder: &std::path::Path) -> [String; 2] {
+    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.join(name).display().to_string());
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]);
+    succeed(openssl.args(["-keyout", &key, "-out", &certificate]));
+    [certificate, key]
+}
+
+/// Hits on one side, and how many name the port where it belongs.
+fn redis(daemon: &Daemon, side: &str, operation: &str, port: u16) -> Vec<(bool, u64, u64)> {
+    encrypted(daemon, side, &format!("%{operation}%"), port)
+}
+
+/// asyncio hands OpenSSL memory and moves the bytes itself, of many connections by turns, and of both sides here.
+#[test]
+fn connections_through_memory() {
+    needs_probes!();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut daemon = Daemon::start();
+    let mut python = Command::new(python());
+    python.args(["-c", include_str!("../clients/tls_memory.py")]).args(certificate(folder.path()));
+    let port = String::from_utf8(succeed(&mut python).stdout).expect("a port").trim().parse().expect("a port");
+    daemon.settle();
+    for side in BOTH {
+        assert_eq!(redis(&daemon, side, "tls_memory", port), [(true, 60, 60)], "{side}; lost: {}", lost(&daemon));
+    }
+}
+
+/// Node.js exports the OpenSSL that is linked into it.
+#[test]
+fn a_library_within_the_program() {
+    needs_probes!();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut node = Command::new("node");
+    node.args(["-e", include_str!("../clients/tls_node.js"), "--"]).args(certificate(folder.path()));
+    let Ok(mut node) = node.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+        hitscope_tests::skip!("node is not installed");
+    };
+    let mut answers = BufReader::new(node.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    answers.read_line(&mut line).expect("a port");
+    let port = line.trim().parse().expect("a port");
+    // It runs before hitscope starts, as servers do.
+    let mut daemon = Daemon::start();
+    writeln!(node.stdin.as_mut().expect("a pipe")).expect("node reads");
+    answers.read_line(&mut line).expect("an answer");
+    daemon.settle();
+    for side in BOTH {
+        assert_eq!(redis(&daemon, side, "tls_node", port), [(true, 20, 20)], "{side}; lost: {}", lost(&daemon));
+    }
+    drop(node.stdin.take());
+    assert!(node.wait().expect("node ends").success());
+}
