@@ -1,6 +1,7 @@
 //! The table of connections: whose each is, where it leads, and its decoder.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     net::{Ipv4Addr, Ipv6Addr},
     rc::Rc,
@@ -48,6 +49,8 @@ pub(super) struct Connection {
     pub(super) open: Open,
     /// Whether it was found to be encrypted.
     pub(super) encrypted: bool,
+    /// Set once its plaintext is seen; who judges later holds the other end.
+    pub(super) read: Rc<Cell<bool>>,
     /// What a TLS library says of it.
     pub(super) plaintext: Option<Box<Plaintext>>,
     /// Last traffic, monotonic, ns.
@@ -72,6 +75,7 @@ impl Connection {
             verdict: VERDICT_UNKNOWN,
             open: None,
             encrypted: false,
+            read: Rc::default(),
             plaintext: None,
             used_ns: now_ns,
         }

@@ -7,7 +7,7 @@ mod connections;
 mod losses;
 mod threads;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use hitscope_schemas::{
     connections::{RemoteKey, RemoteStats},
@@ -99,6 +99,8 @@ pub struct Pipeline {
     notes: Vec<String>,
     /// Why the TLS of processes cannot be read, and when that was asked, monotonic, ns.
     unreadable: BTreeMap<u32, (u64, Option<Arc<str>>)>,
+    /// Encrypted connections that it seems cannot be read.
+    suspects: Vec<Suspect>,
     rows: Rows,
 }
 
@@ -144,6 +146,7 @@ impl Pipeline {
             commands: Vec::new(),
             notes: Vec::new(),
             unreadable: BTreeMap::new(),
+            suspects: Vec::new(),
             rows: Rows::default(),
         }
     }
@@ -172,6 +175,7 @@ impl Pipeline {
             Input::Tick(now_ns) => self.tick(now_ns),
             Input::End => {
                 self.tick(self.now_ns);
+                self.judge(self.now_ns);
                 self.processes.finish(&self.clocks, &mut self.rows.processes);
                 self.losses.report(self.clocks.wall(self.now_ns), &mut self.rows.events);
             }
@@ -274,6 +278,7 @@ impl Pipeline {
         self.processes.tick(self.now_ns, &self.clocks, &mut self.rows.processes);
         self.connections.expire(self.now_ns);
         self.threads.expire(self.now_ns);
+        self.judge(now_ns.saturating_sub(HALF_SECOND_NS as u64));
         self.events_left = self.settings.events_per_second;
         let overflowed = self.windows.overflowed();
         self.losses.add("operations_over_limit", overflowed - std::mem::replace(&mut self.overflowed, overflowed));
@@ -409,6 +414,7 @@ impl Pipeline {
             }
             if connection.plaintext.is_none() {
                 self.counters.decrypted += 1;
+                connection.read.set(true);
                 let decoder = hitscope_wire::Connection::plaintext(self.wire.clone());
                 connection.plaintext = Some(Box::new(Plaintext { decoder, verdict: VERDICT_UNKNOWN }));
             }
@@ -463,8 +469,7 @@ impl Pipeline {
     fn encrypted(&mut self, socket: u64, protocol: &'static str, now_ns: u64, facts: &mut dyn Facts) {
         self.counters.encrypted += 1;
         let Some(connection) = self.connections.get(socket, now_ns) else { return };
-        let info = connection.info.clone();
-        let (pid, service) = (info.pid, info.service.clone());
+        let pid = connection.info.pid;
         let known = self.unreadable.get(&pid).filter(|(asked_ns, _)| asked_ns + UNREADABLE_NS > now_ns);
         let reason = match known {
             Some((_, reason)) => reason.clone(),
@@ -478,15 +483,37 @@ impl Pipeline {
             }
         };
         let Some(reason) = reason else { return };
-        self.counters.unreadable += 1;
-        self.losses.add("encrypted_unreadable", 1);
-        if self.processes.first_encrypted(&info, protocol) {
-            let detail = format!(
-                "encrypted, not readable, because {reason}: {protocol} connections of this process, first one with {} port {}",
-                connection.origin.remote_address, connection.origin.remote_port
-            );
-            self.notes.push(format!("{} ({service}, process {pid}): {detail}", info.command));
-            self.rows.events.push(row(self.clocks.wall(now_ns), "lost", pid, service, &detail));
+        if self.suspects.len() >= MAX_UNREADABLE {
+            self.judge(now_ns);
+        }
+        let Some(connection) = self.connections.get(socket, now_ns) else { return };
+        let remote = (connection.origin.remote_address.clone(), connection.origin.remote_port);
+        let read = connection.read.clone();
+        self.suspects.push(Suspect { since_ns: now_ns, info: connection.info.clone(), protocol, reason, remote, read });
+    }
+
+    /// Counts the connections that were found to be encrypted before a moment and of which no plaintext has come since.
+    fn judge(&mut self, before_ns: u64) {
+        let mut told = Vec::new();
+        for suspect in self.suspects.extract_if(.., |suspect| suspect.since_ns <= before_ns).collect::<Vec<_>>() {
+            let Suspect { since_ns, info, protocol, reason, remote: (address, port), read } = suspect;
+            if read.get() {
+                continue;
+            }
+            self.counters.unreadable += 1;
+            self.losses.add("encrypted_unreadable", 1);
+            // Of a process that has ended meanwhile nobody remembers.
+            let first = self.processes.first_encrypted(&info, protocol);
+            if first.unwrap_or_else(|| !told.contains(&(info.pid, protocol))) {
+                told.push((info.pid, protocol));
+                let detail = format!(
+                    "encrypted, not readable, because {reason}: {protocol} connections of this process, first one with \
+                     {address} port {port}"
+                );
+                let (pid, service) = (info.pid, info.service.clone());
+                self.notes.push(format!("{} ({service}, process {pid}): {detail}", info.command));
+                self.rows.events.push(row(self.clocks.wall(since_ns), "lost", pid, service, &detail));
+            }
         }
     }
 
@@ -577,6 +604,16 @@ struct Held {
     session: Session,
     measures: Measures,
     exchange: Exchange,
+}
+
+/// An encrypted connection of a process whose TLS cannot be read, by what is known of it.
+struct Suspect {
+    since_ns: u64,
+    info: Rc<Info>,
+    protocol: &'static str,
+    reason: Arc<str>,
+    remote: (Arc<str>, u16),
+    read: Rc<Cell<bool>>,
 }
 
 /// `shared`: the thread worked on other requests meanwhile.

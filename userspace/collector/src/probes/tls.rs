@@ -86,7 +86,7 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
 pub(super) struct Libraries {
     /// By device and inode number, as `stat` has them.
     of_host: HashMap<(u64, u64), Result<(), String>>,
-    links: Links,
+    _links: Links,
 }
 
 impl Libraries {
@@ -106,7 +106,7 @@ impl Libraries {
         }
         match refused {
             Some(reason) if of_host.values().all(Result::is_err) => Err(reason),
-            _ => Ok(Self { of_host, links }),
+            _ => Ok(Self { of_host, _links: links }),
         }
     }
 }

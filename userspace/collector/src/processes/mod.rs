@@ -201,14 +201,14 @@ impl Processes {
         }
     }
 
-    /// Whether this is the first encrypted connection of the process and protocol.
-    pub fn first_encrypted(&mut self, info: &Info, protocol: &'static str) -> bool {
-        let Some(process) = self.table.get_mut(&(info.pid, info.start_ticks)) else { return false };
+    /// Whether this is the first encrypted connection of the process and protocol; `None` when the process is gone.
+    pub fn first_encrypted(&mut self, info: &Info, protocol: &'static str) -> Option<bool> {
+        let process = self.table.get_mut(&(info.pid, info.start_ticks))?;
         let first = !process.encrypted.contains(&protocol);
         if first {
             process.encrypted.push(protocol);
         }
-        first
+        Some(first)
     }
 
     /// A process replaced its program.
