@@ -83,7 +83,7 @@ const PIECE_BYTES: u64 = (8 << 10) - 1;
 const PIECES: u32 = 30;
 
 /// `SSL_read(handle, buffer, size)`, `SSL_read_ex(…, moved)`, `SSL_write`, `SSL_write_ex`, `gnutls_record_recv`,
-/// `gnutls_record_send`, and the handshakes.
+/// `gnutls_record_send`, and those that shake hands or say good-bye.
 #[uprobe]
 pub fn tls_enter(context: ProbeContext) -> i32 {
     enter(&context);
@@ -137,7 +137,7 @@ pub fn tls_sent_ex(context: RetProbeContext) -> i32 {
     returned(&context, SENT, |call| moved(call, done))
 }
 
-/// The return of a handshake: it moves no plaintext, but may have told the socket.
+/// The return of a handshake or a good-bye: it moves no plaintext, but may have told the socket.
 #[uretprobe]
 pub fn tls_shaken(context: RetProbeContext) -> i32 {
     returned(&context, RECEIVED, |_| 0)
@@ -188,7 +188,9 @@ fn tie_by_order(call: &mut Call, key: &TlsKey) {
     let socket = call.received;
     // SAFETY: the value is copied at once.
     let known = unsafe { TLS_SOCKETS.get(key) }.copied();
-    if known.is_none() && TLS_HANDLES.get_ptr(socket).is_none() {
+    // It may be closed by now, with what it brought last not taken.
+    let open = SOCKETS.get_ptr(socket).is_some();
+    if open && known.is_none() && TLS_HANDLES.get_ptr(socket).is_none() {
         tie(key, socket);
     }
     // A call on another connection takes nothing.

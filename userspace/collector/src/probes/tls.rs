@@ -55,10 +55,12 @@ const FUNCTIONS: &[Function] = &[
     function("SSL_write", "tls_enter", Some("tls_sent")),
     function("SSL_write_ex", "tls_enter", Some("tls_sent_ex")),
     function("SSL_do_handshake", "tls_enter", Some("tls_shaken")),
+    function("SSL_shutdown", "tls_enter", Some("tls_shaken")),
     function("SSL_free", "tls_free", None),
     function("gnutls_record_recv", "tls_enter", Some("tls_received")),
     function("gnutls_record_send", "tls_enter", Some("tls_sent")),
     function("gnutls_handshake", "tls_enter", Some("tls_shaken")),
+    function("gnutls_bye", "tls_enter", Some("tls_shaken")),
     function("gnutls_deinit", "tls_free", None),
 ];
 
