@@ -100,6 +100,7 @@ architecture!("aarch64", arguments [272, 8, 16, 24, 32],
 );
 
 use hitscope_schemas::sockets::{RECEIVED, SENT};
+pub use numbers::ARGUMENTS;
 use numbers::*;
 
 use crate::kernel::{Address, read};

@@ -23,7 +23,7 @@ use hitscope_schemas::{
 };
 
 use crate::{
-    arch::{Class, arguments, class, flags_argument},
+    arch::{ARGUMENTS, Class, arguments, class, flags_argument},
     kernel::{Address, current_task, read},
     lost::count,
     ring::{self, argument, header},
