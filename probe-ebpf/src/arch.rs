@@ -103,6 +103,22 @@ use hitscope_schemas::sockets::{RECEIVED, SENT};
 pub use numbers::ARGUMENTS;
 use numbers::*;
 
+use crate::kernel::{Address, read};
+
+/// The first four arguments of a syscall, from its `pt_regs`.
+#[inline(always)]
+pub fn arguments(registers: Address) -> Option<[u64; 4]> {
+    let [a, b, c, d, _] = ARGUMENTS;
+    const WORDS: usize = 8;
+    if a > d && a - d < 8 * WORDS && b > d && b < a && c > d && c < a {
+        // Close together: one read costs less than four.
+        let words: [u64; WORDS] = read(registers, d as u32)?;
+        return Some([words[(a - d) / 8 % WORDS], words[(b - d) / 8 % WORDS], words[(c - d) / 8 % WORDS], words[0]]);
+    }
+    let argument = |offset: usize| read(registers, offset as u32);
+    Some([argument(a)?, argument(b)?, argument(c)?, argument(d)?])
+}
+
 /// The class of a syscall number.
 #[inline(always)]
 pub fn class(syscall: u32) -> Class {

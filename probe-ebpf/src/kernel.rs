@@ -1,6 +1,10 @@
 //! Reading kernel structures by the offsets that user space resolved.
 
-use aya_ebpf::helpers::{bpf_get_current_task, bpf_probe_read_kernel};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_task, bpf_probe_read_kernel},
+    programs::BtfTracePointContext,
+};
 use hitscope_schemas::offsets::ABSENT;
 
 /// A kernel address.
@@ -22,10 +26,40 @@ pub fn read_or_zero(base: Address, offset: u32) -> u64 {
     read(base, offset).unwrap_or(0)
 }
 
-/// Reads a bit field whose offset is given in bits; `false` where the field is absent.
-#[inline(always)]
-pub fn read_bit(base: Address, offset: u32) -> bool {
-    offset != ABSENT && read::<u8>(base, offset / 8).is_some_and(|byte| byte >> (offset % 8) & 1 != 0)
+/// A `task_struct` that a BTF tracepoint was given: the verifier knows its type, so its fields are read without a helper's
+/// call. The offset must be that of a field of `T`'s size.
+#[derive(Clone, Copy)]
+pub struct TypedTask(*const u8);
+
+impl TypedTask {
+    /// Argument `index` of a BTF tracepoint.
+    #[inline(always)]
+    pub fn argument(context: &BtfTracePointContext, index: usize) -> Self {
+        // SAFETY: as in `ring::argument`.
+        Self(unsafe { *context.as_ptr().cast::<*const u8>().add(index) })
+    }
+
+    /// Reads a field; `None` where it is absent.
+    #[inline(always)]
+    pub fn read<T: Copy>(self, offset: u32) -> Option<T> {
+        if offset == ABSENT {
+            return None;
+        }
+        // SAFETY: the verifier checks that the field is there; the kernel catches a fault.
+        Some(unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast()) })
+    }
+
+    /// Reads a bit field whose offset is given in bits; `false` where it is absent.
+    #[inline(always)]
+    pub fn read_bit(self, offset: u32) -> bool {
+        offset != ABSENT && self.read::<u8>(offset / 8).is_some_and(|byte| byte >> (offset % 8) & 1 != 0)
+    }
+
+    /// For those who read by a helper.
+    #[inline(always)]
+    pub fn address(self) -> Address {
+        self.0 as Address
+    }
 }
 
 /// The running thread's `task_struct`.

@@ -202,7 +202,7 @@ fn requests_lie_unread() {
     // Of the side that asks it is not known.
     let asked =
         Times::of(&daemon, &format!("side = 'client' AND remote_port = {} AND operation = 'later'", server.port));
-    assert!(asked.row["queued_ns"].is_null() && asked.ns("network_ns") > 100 * MS, "{}", asked.row);
+    assert!(asked.row["queued_ns"].is_null(), "{}", asked.row);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod empty;
 mod history;
 mod overhead;
 mod postgres;
+mod programs;
 mod wire;
 
 use std::env;

@@ -16,7 +16,7 @@ use hitscope_schemas::{
 use super::generation;
 use crate::{
     arch::{wait, wait_of},
-    kernel::{Address, current_task, process_start_ns, read, read_bit, read_or_zero},
+    kernel::{Address, TypedTask, current_task, process_start_ns, read, read_or_zero},
     lost::count,
     ring,
     ring::argument,
@@ -42,8 +42,8 @@ fn now() -> u64 {
 
 /// Ids of a task's thread and process.
 #[inline(always)]
-fn ids(task: Address) -> (u32, u32) {
-    (read(task, offset!(task_pid)).unwrap_or(0), read(task, offset!(task_tgid)).unwrap_or(0))
+fn ids(task: TypedTask) -> (u32, u32) {
+    (task.read(offset!(task_pid)).unwrap_or(0), task.read(offset!(task_tgid)).unwrap_or(0))
 }
 
 /// Scheduler state of a thread that leaves the CPU for good (include/linux/sched.h).
@@ -56,13 +56,13 @@ const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     let now = now();
     let preempted = argument(&context, 0) & 0xff != 0;
-    let (previous, next) = (argument(&context, 1), argument(&context, 2));
-    let thread_id: u32 = read(previous, offset!(task_pid)).unwrap_or(0);
+    let (previous, next) = (TypedTask::argument(&context, 1), TypedTask::argument(&context, 2));
+    let thread_id: u32 = previous.read(offset!(task_pid)).unwrap_or(0);
     if thread_id != 0 {
         if let Some(thread) = thread::get(thread_id) {
-            let state: u32 = read(previous, offset!(task_state)).unwrap_or(0);
+            let state: u32 = previous.read(offset!(task_state)).unwrap_or(0);
             let running = preempted || state == 0;
-            let times = account(thread, previous);
+            let times = account(thread, previous.read(offset!(task_sum_exec_runtime)));
             thread.times.cpu_ns = thread.accounted_ns;
             thread.on_cpu_since = 0;
             if running {
@@ -82,7 +82,7 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     }
     let (thread_id, pid) = ids(next);
     if thread_id != 0 {
-        if let Some(thread) = thread::get_or_insert(thread_id, pid, || next) {
+        if let Some(thread) = thread::get_or_insert(thread_id, pid, || next.address()) {
             thread.on_cpu_since = now;
             if thread.blocked_since != 0 {
                 // Its wakeup was not seen.
@@ -101,8 +101,8 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
 
 /// What a thread that leaves its CPU in this scheduler state waits for: one of [`wait`].
 #[inline(always)]
-fn blocked_on(thread: &Thread, task: Address, state: u32) -> u8 {
-    if read_bit(task, offset!(task_in_iowait)) {
+fn blocked_on(thread: &Thread, task: TypedTask, state: u32) -> u8 {
+    if task.read_bit(offset!(task_in_iowait)) {
         return wait::DISK;
     }
     let uninterruptible = state & TASK_UNINTERRUPTIBLE != 0;
@@ -120,8 +120,8 @@ fn blocked_on(thread: &Thread, task: Address, state: u32) -> u8 {
 /// Gives a thread's process the time since the thread was last accounted. By the scheduler's account, not the clock, since
 /// a switch can go unseen.
 #[inline(always)]
-fn account(thread: &mut Thread, task: Address) -> Option<&'static mut ProcessTimes> {
-    let cpu_ns: u64 = read(task, offset!(task_sum_exec_runtime))?;
+fn account(thread: &mut Thread, cpu_ns: Option<u64>) -> Option<&'static mut ProcessTimes> {
+    let cpu_ns = cpu_ns?;
     let ran = cpu_ns.saturating_sub(thread.accounted_ns);
     thread.accounted_ns = cpu_ns;
     let key = ProcessKey { generation: generation(), ..thread.process };
@@ -151,19 +151,19 @@ fn process_times(key: &ProcessKey) -> Option<&'static mut ProcessTimes> {
 /// A thread can run again.
 #[btf_tracepoint(function = "sched_wakeup")]
 pub fn sched_wakeup(context: BtfTracePointContext) -> i32 {
-    wakeup(argument(&context, 0))
+    wakeup(TypedTask::argument(&context, 0))
 }
 
 /// A new thread can run.
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new(context: BtfTracePointContext) -> i32 {
-    wakeup(argument(&context, 0))
+    wakeup(TypedTask::argument(&context, 0))
 }
 
 #[inline(always)]
-fn wakeup(task: Address) -> i32 {
+fn wakeup(task: TypedTask) -> i32 {
     let (thread_id, pid) = ids(task);
-    if let Some(thread) = thread::get_or_insert(thread_id, pid, || task) {
+    if let Some(thread) = thread::get_or_insert(thread_id, pid, || task.address()) {
         if thread.on_cpu_since == 0 && thread.runnable_since == 0 {
             let now = now();
             if thread.blocked_since != 0 {
@@ -181,7 +181,7 @@ pub fn sched_tick(_context: PerfEventContext) -> i32 {
     let thread_id = bpf_get_current_pid_tgid() as u32;
     if thread_id != 0 {
         if let Some(thread) = thread::get(thread_id) {
-            account(thread, current_task());
+            account(thread, read(current_task(), offset!(task_sum_exec_runtime)));
         }
     }
     0

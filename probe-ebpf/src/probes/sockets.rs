@@ -23,7 +23,7 @@ use hitscope_schemas::{
 };
 
 use crate::{
-    arch::{ARGUMENTS, Class, class, flags_argument},
+    arch::{ARGUMENTS, Class, arguments, class, flags_argument},
     kernel::{Address, current_task, read},
     lost::count,
     ring::{self, argument, header},
@@ -77,6 +77,25 @@ struct Cursor {
     padding: u32,
 }
 
+impl Cursor {
+    /// Before a call that moved so many bytes. Field by field and volatile, since the compiler would make a call of `memset`, which
+    /// goes byte by byte.
+    #[inline(always)]
+    fn clear(&mut self, moved: u64) {
+        // SAFETY: each is a live field of integers.
+        unsafe {
+            (&raw mut self.address).write_volatile(0);
+            (&raw mut self.left).write_volatile(0);
+            (&raw mut self.message_left).write_volatile(moved);
+            (&raw mut self.vectors).write_volatile(0);
+            (&raw mut self.vector_count).write_volatile(0);
+            (&raw mut self.messages).write_volatile(0);
+            (&raw mut self.message_count).write_volatile(0);
+            (&raw mut self.pieces).write_volatile(0);
+        }
+    }
+}
+
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
@@ -103,17 +122,17 @@ pub fn sockets_transfer(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn transfer(context: &RawTracePointContext) -> Option<()> {
-    let registers = argument(context, 0);
+    let arguments = arguments(argument(context, 0))?;
     let result = argument(context, 1);
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread = thread::get(pid_tgid as u32)?;
     let syscall = thread.syscall;
     if let Some(index) = flags_argument(syscall) {
-        if register(registers, index) & MSG_PEEK != 0 {
+        if arguments[index & 3] & MSG_PEEK != 0 {
             return None;
         }
     }
-    let file = open_file(register(registers, 0) as u32)?;
+    let file = open_file(arguments[0] as u32)?;
     let inode: Address = read(file, offset!(file_inode))?;
     let is_socket = is_socket(inode)?;
     if thread.awaited_ns != 0 {
@@ -131,7 +150,7 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     if thread.tls.handle != 0 {
         return by_tls_library(&mut thread.tls, state, socket, file);
     }
-    let buffer = register(registers, 1);
+    let buffer = arguments[1];
     let direction = match class(syscall) {
         Class::Buffer(direction)
         | Class::Vector(direction)
@@ -158,20 +177,10 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     event.queued_ns = if direction == SENT { 0 } else { arrivals::queued_ns(state, event.header.time_ns) };
     event.times = if direction == SENT { thread.entered } else { thread.times(event.header.time_ns) };
     let cursor = &mut scratch()?.cursor;
-    *cursor = Cursor {
-        address: 0,
-        left: 0,
-        message_left: result,
-        vectors: 0,
-        vector_count: 0,
-        messages: 0,
-        message_count: 0,
-        pieces: 0,
-        padding: 0,
-    };
+    cursor.clear(result);
     match class(syscall) {
         Class::Buffer(_) => (cursor.address, cursor.left) = (buffer, result),
-        Class::Vector(_) => (cursor.vectors, cursor.vector_count) = (buffer, register(registers, 2)),
+        Class::Vector(_) => (cursor.vectors, cursor.vector_count) = (buffer, arguments[2]),
         Class::Message(_) => open_message(cursor, buffer),
         Class::Messages(_) => {
             (cursor.messages, cursor.message_count, cursor.message_left) = (buffer, result, 0);
@@ -322,11 +331,16 @@ fn is_signalled(file: Address) -> bool {
 pub(super) fn open_file(descriptor: u32) -> Option<Address> {
     let files: Address = read(current_task(), offset!(task_files))?;
     let table: Address = read(files, offset!(files_fdt))?;
-    let size: u32 = read(table, offset!(fdt_max_fds))?;
+    let (size, entries): (u32, Address) = if offset!(fdt_fd) == offset!(fdt_max_fds) + 8 {
+        // As on every kernel so far: in one read.
+        let [size, entries]: [u64; 2] = read(table, offset!(fdt_max_fds))?;
+        (size as u32, entries)
+    } else {
+        (read(table, offset!(fdt_max_fds))?, read(table, offset!(fdt_fd))?)
+    };
     if descriptor >= size {
         return None;
     }
-    let entries: Address = read(table, offset!(fdt_fd))?;
     read(entries + u64::from(descriptor) * 8, 0)
 }
 
@@ -497,9 +511,13 @@ fn emit(scratch: &mut Scratch, address: u64, moved: u64, head: u64, tail: u64) {
     let bytes = scratch.bytes.as_mut_ptr();
     // SAFETY: head < 2 pieces and tail < 2 * TAIL_BYTES lie within `bytes`; the helper checks the user's addresses.
     let failed = unsafe {
-        bpf_probe_read_user(bytes.cast(), head as u32, address as *const _) != 0
-            || bpf_probe_read_user(bytes.add(head as usize).cast(), tail as u32, (address + moved - tail) as *const _)
-                != 0
+        (head != 0 && bpf_probe_read_user(bytes.cast(), head as u32, address as *const _) != 0)
+            || (tail != 0
+                && bpf_probe_read_user(
+                    bytes.add(head as usize).cast(),
+                    tail as u32,
+                    (address + moved - tail) as *const _,
+                ) != 0)
     };
     if failed {
         count(lost::BUFFER_UNREADABLE);
@@ -523,7 +541,8 @@ pub fn sockets_close(context: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn close(context: &RawTracePointContext) -> Option<()> {
-    let file = open_file(register(argument(context, 0), 0) as u32)?;
+    let [descriptor, ..] = arguments(argument(context, 0))?;
+    let file = open_file(descriptor as u32)?;
     let inode: Address = read(file, offset!(file_inode))?;
     if !is_socket(inode)? {
         return None;

@@ -64,6 +64,11 @@ impl Daemon {
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
+    /// Process of the collector.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time of the collector so far, in seconds.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;

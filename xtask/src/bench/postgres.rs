@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::daemon::Daemon;
+use super::programs::{Counting, programs};
 use super::{Folder, query, spread};
 use crate::process::{read, run as run_command, say};
 use crate::workspace::Workspace;
@@ -58,6 +59,27 @@ pub fn run(workspace: &Workspace, folder: &Folder, pairs: usize, seconds: u64) -
         }
     }
     report(pairs, seconds, &off, &on);
+    report_programs(workspace, folder, &server, seconds)
+}
+
+/// Once more, with the kernel's own count of what each program takes; counting itself costs, so the pairs do without.
+fn report_programs(workspace: &Workspace, folder: &Folder, server: &Server, seconds: u64) -> Result<()> {
+    let daemon = Daemon::start(workspace, folder.path(), &[], &["--no-serve"])?;
+    let counting = Counting::start()?;
+    let statements = server.load(seconds)? * seconds as f64;
+    let programs = programs(&daemon)?;
+    drop(counting);
+    daemon.stop()?;
+    println!("\n| program | runs per statement | ns per run | ns per statement |");
+    println!("|---|---|---|---|");
+    let mut sum = 0.0;
+    for program in &programs {
+        let ns = program.time.as_nanos() as f64;
+        sum += ns / statements;
+        let (runs, each) = (program.runs as f64 / statements, ns / program.runs as f64);
+        println!("| `{}` | {runs:.2} | {each:.0} | {:.0} |", program.name, ns / statements);
+    }
+    println!("| all, of the whole host | | | {sum:.0} |");
     Ok(())
 }
 
