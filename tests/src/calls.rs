@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{daemon::Daemon, postgres::Postgres};
 
-/// How often each statement went well.
+/// How often each statement was run.
 pub type Calls = BTreeMap<String, u64>;
 
 /// A number that JSON holds as such, or as text because it is large.
@@ -49,11 +49,11 @@ pub fn normalise(statement: &str) -> String {
     text
 }
 
-/// Statements that ask PostgreSQL for its count are not counted.
-const OURS: &str = "pg_stat_statements";
+/// Statements that ask a server for its count are not counted.
+const OURS: &[&str] = &["pg_stat_statements", "general_log", "performance_schema"];
 
-fn add(calls: &mut Calls, statement: &str, count: u64) {
-    if count > 0 && !statement.contains(OURS) {
+pub(crate) fn add(calls: &mut Calls, statement: &str, count: u64) {
+    if count > 0 && !OURS.iter().any(|ours| statement.contains(ours)) {
         *calls.entry(normalise(statement)).or_default() += count;
     }
 }
@@ -74,19 +74,26 @@ pub fn calls_by_postgres(postgres: &Postgres) -> Calls {
     calls
 }
 
-/// Hits that went well, from the kept ones and their weights, on one side of the connections.
-pub fn calls_by_hits(daemon: &Daemon, side: &str) -> Calls {
-    by(daemon, &format!("SELECT operation, sum(weight) AS calls FROM hits WHERE side = '{side}' AND status = 'ok'"))
+/// PostgreSQL counts what went well; the logs of other servers have all that was asked.
+fn counts_failed(protocol: &str) -> bool {
+    protocol != "postgres"
 }
 
-/// Hits that went well, from the windows.
-pub fn calls_by_operations(daemon: &Daemon, side: &str) -> Calls {
-    by(daemon, &format!("SELECT operation, sum(calls) - sum(errors) AS calls FROM operations WHERE side = '{side}'"))
+/// Hits that a server counts, from the kept ones and their weights, on one side of a protocol's connections.
+pub fn calls_by_hits(daemon: &Daemon, protocol: &str, side: &str) -> Calls {
+    let status = if counts_failed(protocol) { "true" } else { "status = 'ok'" };
+    by(daemon, &format!("SELECT operation, sum(weight) AS calls FROM hits WHERE {status}"), protocol, side)
 }
 
-fn by(daemon: &Daemon, sql: &str) -> Calls {
+/// Hits that a server counts, from the windows.
+pub fn calls_by_operations(daemon: &Daemon, protocol: &str, side: &str) -> Calls {
+    let calls = if counts_failed(protocol) { "sum(calls)" } else { "sum(calls) - sum(errors)" };
+    by(daemon, &format!("SELECT operation, {calls} AS calls FROM operations WHERE true"), protocol, side)
+}
+
+fn by(daemon: &Daemon, sql: &str, protocol: &str, side: &str) -> Calls {
     let mut calls = Calls::new();
-    for row in daemon.query(&format!("{sql} AND protocol = 'postgres' GROUP BY operation")) {
+    for row in daemon.query(&format!("{sql} AND protocol = '{protocol}' AND side = '{side}' GROUP BY operation")) {
         add(&mut calls, row["operation"].as_str().expect("a text"), number(&row["calls"]));
     }
     calls
@@ -117,10 +124,15 @@ pub fn assert_tables_agree(daemon: &Daemon, side: &str) -> (u64, u64) {
 /// Both sides' hits, in every table, are what PostgreSQL counted. Statements that PostgreSQL did not count are taken for
 /// another server's of this host.
 pub fn assert_calls(daemon: &mut Daemon, expected: &Calls, sides: &[&str]) {
+    assert_calls_of(daemon, "postgres", expected, sides);
+}
+
+/// Both sides' hits of a protocol, in every table, are what its server counted.
+pub fn assert_calls_of(daemon: &mut Daemon, protocol: &str, expected: &Calls, sides: &[&str]) {
     daemon.settle();
     for side in sides {
-        for (table, calls) in [("hits", calls_by_hits(daemon, side)), ("operations", calls_by_operations(daemon, side))]
-        {
+        let (hits, operations) = (calls_by_hits(daemon, protocol, side), calls_by_operations(daemon, protocol, side));
+        for (table, calls) in [("hits", hits), ("operations", operations)] {
             let (ours, others): (Calls, Calls) =
                 calls.into_iter().partition(|(statement, _)| expected.contains_key(statement));
             assert_eq!(&ours, expected, "{side}, {table}; others: {others:?}; lost: {}", lost(daemon));

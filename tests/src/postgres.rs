@@ -43,7 +43,7 @@ impl Postgres {
 
     /// With more lines for `postgresql.conf`.
     pub fn with(settings: &str) -> Self {
-        let user = user("postgres");
+        let user = user("postgres", "postgresql-15");
         let folder = tempfile::Builder::new().prefix("hitscope-pg-").tempdir_in("/tmp").expect("a temporary folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder open to all");
         chown(folder.path(), Some(user.0), Some(user.1)).expect("a folder of the user postgres");
@@ -218,10 +218,10 @@ pub fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// User and group ids by name.
-fn user(name: &str) -> (u32, u32) {
+/// User and group ids by name; `package` makes it.
+pub(crate) fn user(name: &str, package: &str) -> (u32, u32) {
     let passwd = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == name);
-    let fields = fields.unwrap_or_else(|| panic!("no user {name}: install postgresql-15"));
+    let fields = fields.unwrap_or_else(|| panic!("no user {name}: install {package}"));
     (fields[2].parse().expect("a user id"), fields[3].parse().expect("a group id"))
 }

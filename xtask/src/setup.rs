@@ -20,7 +20,8 @@ const NODE_VERSION: &str = "22.23.3";
 const NODE_MINIMUM: (u32, u32) = (20, 19);
 
 /// Python packages of the tests.
-const PYTHON_PACKAGES: &[&str] = &["psycopg[binary]==3.3.9", "grpcio==1.85.1"];
+const PYTHON_PACKAGES: &[&str] =
+    &["psycopg[binary]==3.3.9", "PyMySQL==1.1.2", "mysql-connector-python==26.10.0", "grpcio==1.85.1"];
 
 /// A compiler and linker for the C in crates (zstd, ring) and for the linker of the probes.
 pub fn compiler() -> Result<()> {
@@ -104,14 +105,24 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
         },
         Package { name: "nginx-light", shown_by: Shown::Program(&["nginx"]), why: "the web server of the live tests" },
         Package { name: "nghttp2-client", shown_by: Shown::Program(&["h2load"]), why: "a client of HTTP/2 under load" },
+        Package {
+            name: "mariadb-server",
+            shown_by: Shown::Program(&["mariadbd", "mariadb-install-db", "mariadb"]),
+            why: "the other database that the live tests watch",
+        },
+        Package { name: "sysbench", shown_by: Shown::Program(&["sysbench"]), why: "load for it" },
         Package { name: "chromium", shown_by: Shown::Program(&["chromium"]), why: "the browser tests" },
         Package { name: "bpftrace", shown_by: Shown::Program(&["bpftrace"]), why: "`bench overhead` compares with it" },
-        Package { name: "python3-venv", shown_by: Shown::Files(&["/usr/share/doc/python3-venv"]), why: "psycopg" },
+        Package {
+            name: "python3-venv",
+            shown_by: Shown::Files(&["/usr/share/doc/python3-venv"]),
+            why: "database clients, gRPC",
+        },
     ])?;
     python(workspace)
 }
 
-/// A Python environment with a pipelining database client.
+/// A Python environment with database clients: one that pipelines, and MySQL's with text and prepared statements.
 fn python(workspace: &Workspace) -> Result<()> {
     let venv = workspace.venv();
     let stamp = venv.join("stamp");
@@ -119,7 +130,7 @@ fn python(workspace: &Workspace) -> Result<()> {
     if inputs.is_done(&stamp) && venv.join("bin/python").exists() {
         return Ok(());
     }
-    say!("install {} from PyPI into {} (a pipelining client for the tests)", PYTHON_PACKAGES.join(" "), venv.display());
+    say!("install {} from PyPI into {} (database clients for the tests)", PYTHON_PACKAGES.join(" "), venv.display());
     if venv.exists() {
         fs::remove_dir_all(&venv).with_context(|| format!("removing {}", venv.display()))?;
     }

@@ -1,0 +1,215 @@
+//! MariaDB's statements: hitscope's counts are its own, by its general log, and so are the durations, by its performance
+//! schema.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::Stdio,
+};
+
+use hitscope_tests::{
+    Calls, Daemon, Mariadb, Via, assert_calls_of, calls::normalise, needs_probes, number, postgres::succeed,
+};
+use serde_json::Value;
+
+const BOTH: &[&str] = &["server", "client"];
+
+fn assert_equal(daemon: &mut Daemon, mariadb: &Mariadb) -> Calls {
+    let calls = mariadb.calls();
+    assert_calls_of(daemon, "mysql", &calls, BOTH);
+    calls
+}
+
+#[test]
+fn its_own_client_over_socket_and_tcp() {
+    needs_probes!();
+    let mariadb = Mariadb::start();
+    let mut daemon = Daemon::start();
+    mariadb.count_calls();
+    for via in [Via::Socket, Via::Tcp] {
+        let run = |sql: &str| succeed(mariadb.mariadb(via).args(["shop", "--execute", sql]));
+        run("create table if not exists t (a int, b text)");
+        for number in 0..10 {
+            run(&format!("insert into t values ({number}, 'its'); select a, b from t where a = {number} # comment"));
+        }
+        run("use shop; select seq, repeat('x', 1000) from mysql.help_topic, (select 1 as seq) s");
+        succeed(mariadb.client("mariadb-admin", via).args(["ping", "ping"]));
+        succeed(mariadb.client("mariadb-admin", via).arg("status"));
+    }
+    let calls = assert_equal(&mut daemon, &mariadb);
+    assert_eq!(calls.get(&normalise("insert into t values (?, ?)")), Some(&20), "{calls:?}");
+    assert_eq!(calls.get("<statistics>"), Some(&2), "{calls:?}");
+    let hits = daemon.query(&format!(
+        "SELECT DISTINCT \"user\", database FROM hits WHERE protocol = 'mysql' AND pid = {} AND operation LIKE 'insert%'",
+        mariadb.pid()
+    ));
+    assert_eq!(hits.len(), 1, "{hits:?}");
+    assert_eq!((hits[0]["user"].as_str(), hits[0]["database"].as_str()), (Some("root"), Some("shop")));
+}
+
+fn sysbench(prepared: &str, via: Via) {
+    let mariadb = Mariadb::start();
+    succeed(mariadb.sysbench(via, &[]).arg("prepare"));
+    let mut daemon = Daemon::start();
+    mariadb.count_calls();
+    let mode = format!("--db-ps-mode={prepared}");
+    succeed(mariadb.sysbench(via, &["--threads=4", "--events=100", &mode]).arg("run"));
+    let calls = assert_equal(&mut daemon, &mariadb);
+    assert!(calls.values().sum::<u64>() >= 2000, "{calls:?}");
+    let executed = calls.keys().filter(|operation| operation.starts_with("<prepare>")).count();
+    assert_eq!(executed > 0, prepared == "auto", "{calls:?}");
+}
+
+#[test]
+fn sysbench_prepared_socket() {
+    needs_probes!();
+    sysbench("auto", Via::Socket);
+}
+
+#[test]
+fn sysbench_prepared_tcp() {
+    needs_probes!();
+    sysbench("auto", Via::Tcp);
+}
+
+#[test]
+fn sysbench_text_tcp() {
+    needs_probes!();
+    sysbench("disable", Via::Tcp);
+}
+
+#[test]
+fn pymysql() {
+    needs_probes!();
+    let mariadb = Mariadb::start();
+    let file = mariadb.folder().join("piled.txt");
+    let lines: String = (100..2100).map(|id| format!("{id}\tfrom the file\n")).collect();
+    std::fs::write(&file, lines).expect("the file");
+    let mut daemon = Daemon::start();
+    mariadb.count_calls();
+    succeed(mariadb.python(include_str!("../clients/pymysql_calls.py")).arg(&file));
+    // Each of a query's statements is a hit; the log has the query.
+    let mut calls = mariadb.calls();
+    let several =
+        ["select id from piled where id > 3", "update piled set name = 'x' where id < 5", "select 7 as seven"];
+    assert_eq!(calls.remove(&normalise(&several.join("; "))), Some(1), "{calls:?}");
+    calls.extend(several.map(|statement| (normalise(statement), 1)));
+    assert_calls_of(&mut daemon, "mysql", &calls, BOTH);
+    for side in BOTH {
+        let failed = daemon.query(&format!(
+            "SELECT operation, error_code, error_message FROM hits WHERE protocol = 'mysql' AND side = '{side}' \
+             AND status = 'error' AND application = 'till' ORDER BY end_time"
+        ));
+        let code = |row: &Value| row["error_code"].as_str().map(str::to_owned);
+        assert_eq!(failed.iter().filter_map(code).collect::<Vec<_>>(), ["1054", "1062", "1064"], "{failed:?}");
+        assert_eq!(failed[1]["error_message"], "(23000) Duplicate entry '?'", "{failed:?}");
+        let rows = |operation: &str| {
+            let rows = daemon.query(&format!(
+                "SELECT rows FROM hits WHERE side = '{side}' AND application = 'till' AND operation LIKE '{operation}'"
+            ));
+            rows.iter().map(|row| number(&row["rows"])).collect::<Vec<_>>()
+        };
+        assert_eq!(rows("load data local%"), [2000], "{side}");
+        assert_eq!(rows("update piled%"), [5], "{side}");
+        assert_eq!(rows("select id from piled%"), [46], "{side}");
+    }
+}
+
+#[test]
+fn prepared_by_mysqls_connector() {
+    needs_probes!();
+    let mariadb = Mariadb::start();
+    let mut daemon = Daemon::start();
+    mariadb.count_calls();
+    succeed(&mut mariadb.python(include_str!("../clients/connector_calls.py")));
+    let mut calls = mariadb.calls();
+    // The connector resets a statement before it runs it again, which the log calls so without its text.
+    calls.retain(|operation, _| operation.contains("select"));
+    assert!(calls.get(&normalise("select ?, ?, ?")).is_some_and(|count| *count == 50), "{calls:?}");
+    assert_calls_of(&mut daemon, "mysql", &calls, BOTH);
+}
+
+/// Of one connection, what was prepared before is not known, and what is prepared after by its text.
+#[test]
+fn statements_prepared_before_and_after() {
+    needs_probes!();
+    let mariadb = Mariadb::start();
+    let mut client = mariadb.python(include_str!("../clients/connector_calls.py"));
+    client.arg("waits").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = client.spawn().expect("python starts");
+    BufReader::new(client.stdout.as_mut().expect("a pipe")).read_line(&mut String::new()).expect("a line");
+    let mut daemon = Daemon::start();
+    writeln!(client.stdin.as_mut().expect("a pipe")).expect("python reads");
+    assert!(client.wait().expect("python ends").success());
+    let calls = [("<unresolved>", 50), ("select ?, ?, ?", 50)];
+    let calls = calls.into_iter().map(|(text, count)| (normalise(text), count)).collect();
+    assert_calls_of(&mut daemon, "mysql", &calls, BOTH);
+}
+
+#[test]
+fn durations_beside_its_own() {
+    needs_probes!();
+    for prepared in ["auto", "disable"] {
+        let mariadb = Mariadb::start();
+        succeed(mariadb.sysbench(Via::Tcp, &[]).arg("prepare"));
+        mariadb.sql("truncate performance_schema.events_statements_history_long");
+        // Every hit is kept.
+        let mut daemon = Daemon::with("[collector]\nsampled_per_second = 1000000\n");
+        let mode = format!("--db-ps-mode={prepared}");
+        succeed(mariadb.sysbench(Via::Tcp, &["--threads=1", "--events=200", &mode]).arg("run"));
+        succeed(mariadb.mariadb(Via::Tcp).args(["--execute", "select sleep(0.2)"]));
+
+        let ours: Vec<u64> = daemon
+            .settled(&format!(
+                "SELECT duration_ns FROM hits WHERE side = 'server' AND protocol = 'mysql' AND local_port = {} \
+                 AND operation NOT LIKE '%sleep%' AND operation NOT LIKE '%@@%' ORDER BY end_time",
+                mariadb.port()
+            ))
+            .iter()
+            .map(|row| number(&row["duration_ns"]))
+            .collect();
+        let thread = "select thread_id from performance_schema.events_statements_history_long group by thread_id \
+                      order by count(*) desc limit 1";
+        let thread = mariadb.sql(thread);
+        let theirs: Vec<u64> = mariadb
+            .objects(&format!(
+                "select json_object('ns', cast(timer_wait / 1000 as unsigned)) \
+                 from performance_schema.events_statements_history_long where thread_id = {thread} \
+                 and event_name not in ('statement/com/Close stmt', 'statement/com/Quit') order by event_id"
+            ))
+            .iter()
+            .map(|row| number(&row["ns"]))
+            .collect();
+        assert_eq!(ours.len(), theirs.len());
+        let mut differences: Vec<i64> = ours.iter().zip(&theirs).map(|(a, b)| *a as i64 - *b as i64).collect();
+        differences.sort_unstable();
+        let at = |share: f64| differences[((differences.len() - 1) as f64 * share) as usize] as f64 / 1e3;
+        println!(
+            "prepared statements {prepared}: {} hits; hitscope {:.1} ms, MariaDB's performance schema {:.1} ms; \
+             difference per hit: least {:.1} µs, median {:.1} µs, p90 {:.1} µs, most {:.1} µs",
+            ours.len(),
+            ours.iter().sum::<u64>() as f64 / 1e6,
+            theirs.iter().sum::<u64>() as f64 / 1e6,
+            at(0.0),
+            at(0.5),
+            at(0.9),
+            at(1.0)
+        );
+        let slept = daemon.query(&format!(
+            "SELECT duration_ns FROM hits WHERE operation = 'select sleep(?)' AND (local_port = {0} OR remote_port = {0})",
+            mariadb.port()
+        ));
+        assert_eq!(slept.len(), 2, "{slept:?}");
+        assert!(slept.iter().all(|row| number(&row["duration_ns"]) >= 200_000_000), "{slept:?}");
+    }
+}
+
+#[test]
+fn compressed_connections_are_counted() {
+    needs_probes!();
+    let mariadb = Mariadb::start();
+    let mut daemon = Daemon::start();
+    succeed(mariadb.mariadb(Via::Tcp).args(["--compress", "--execute", "select 1"]));
+    daemon.settle();
+    let lost = daemon.status().expect("its status")["lost"].to_string();
+    assert!(lost.contains("compressed"), "{lost}");
+}
