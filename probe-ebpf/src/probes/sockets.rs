@@ -240,8 +240,8 @@ fn is_tls_record(buffer: u64, length: u64) -> bool {
     }
     let Some([kind, major, minor, high, low]) = read_user::<[u8; 5]>(buffer) else { return false };
     let size = u32::from(high) << 8 | u32::from(low);
-    let fits = if kind == 20 { size == 1 } else { matches!(kind, 22 | 23) && size >= 17 && size <= 0x4800 };
-    fits && major == 3 && minor >= 1 && minor <= 4
+    let fits = if kind == 20 { size == 1 } else { matches!(kind, 22 | 23) && (17..=0x4800).contains(&size) };
+    fits && major == 3 && (1..=4).contains(&minor)
 }
 
 /// Another piece of the same call.

@@ -185,7 +185,7 @@ impl Probes {
     ///
     /// # Errors
     /// When the thread that does so cannot be started.
-    pub fn follow(&mut self, procfs: &Path) -> std::io::Result<Readable> {
+    pub fn follow(&mut self, procfs: &Path) -> io::Result<Readable> {
         if let Some(reason) = self.states.iter().find(|it| it.name == "tls").and_then(|it| it.reason.clone()) {
             return Ok(Readable::off(reason));
         }

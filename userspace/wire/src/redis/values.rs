@@ -208,9 +208,8 @@ impl Values {
             self.line.extend_from_slice(&line[..line.len().min(room)]);
             let total = std::mem::take(&mut self.line_bytes);
             let text = matches!(self.line.first(), Some(b'+' | b'-' | b'('));
-            if !self.line.first().is_some_and(|kind| KINDS.contains(kind)) {
-                false
-            } else if total > if text { MAX_LINE } else { MAX_NUMBER } {
+            let limit = if text { MAX_LINE } else { MAX_NUMBER };
+            if total > limit || !self.line.first().is_some_and(|kind| KINDS.contains(kind)) {
                 false
             } else if end.is_some() {
                 let mut line = std::mem::take(&mut self.line);
