@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod host;
 pub mod http;
 pub mod mariadb;
+pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod raw;

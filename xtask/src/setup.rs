@@ -20,8 +20,13 @@ const NODE_VERSION: &str = "22.23.3";
 const NODE_MINIMUM: (u32, u32) = (20, 19);
 
 /// Python packages of the tests.
-const PYTHON_PACKAGES: &[&str] =
-    &["psycopg[binary]==3.3.9", "PyMySQL==1.1.2", "mysql-connector-python==26.10.0", "grpcio==1.85.1"];
+const PYTHON_PACKAGES: &[&str] = &[
+    "psycopg[binary]==3.3.9",
+    "PyMySQL==1.1.2",
+    "mysql-connector-python==26.10.0",
+    "grpcio==1.85.1",
+    "aiohttp==3.14.5",
+];
 
 /// A compiler and linker for the C in crates (zstd, ring) and for the linker of the probes.
 pub fn compiler() -> Result<()> {
@@ -103,6 +108,8 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
             ]),
             why: "the database that the live tests watch, and its own count of statements to compare with",
         },
+        Package { name: "wrk", shown_by: Shown::Program(&["wrk"]), why: "load for the web servers" },
+        Package { name: "curl", shown_by: Shown::Program(&["curl"]), why: "a client of the live tests" },
         Package { name: "nginx-light", shown_by: Shown::Program(&["nginx"]), why: "the web server of the live tests" },
         Package { name: "nghttp2-client", shown_by: Shown::Program(&["h2load"]), why: "a client of HTTP/2 under load" },
         Package {

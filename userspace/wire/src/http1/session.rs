@@ -254,9 +254,19 @@ impl Session {
             exchange.error_message.clone_from(&answer.reason);
         }
         self.hit(exchange, context);
-        if self.queue.is_empty() {
+        if self.queue.iter().all(|entry| matches!(entry, Entry::Gap)) {
             self.requests_gone = false;
             self.open = None;
+        }
+    }
+
+    /// The request that is still being sent, the last one, came to `position`.
+    fn sent(&mut self, position: u64) {
+        let Some(begin) = self.open else { return };
+        let behind = usize::from(matches!(self.queue.back(), Some(Entry::Gap)));
+        let last = self.queue.len().checked_sub(1 + behind).and_then(|last| self.queue.get_mut(last));
+        if let Some(Entry::Pending(pending)) = last {
+            pending.request_bytes = position.saturating_sub(begin);
         }
     }
 
@@ -405,7 +415,6 @@ impl Messages for Requests<'_, '_> {
         let Self { session, context, .. } = self;
         context.lost("unexpected_message", u64::from(why == Missed::Unexpected));
         session.building = None;
-        session.open = None;
         session.unsure = true;
         match why {
             // Their answers may have gone by already.
@@ -432,11 +441,8 @@ impl Requests<'_, '_> {
     }
 
     fn ended(&mut self, position: u64) {
-        if let Some(begin) = self.session.open.take()
-            && let Some(Entry::Pending(pending)) = self.session.queue.back()
-        {
-            pending.request_bytes = position.saturating_sub(begin);
-        }
+        self.session.sent(position);
+        self.session.open = None;
     }
 }
 
@@ -540,13 +546,8 @@ impl Answers<'_, '_> {
             session.answer_begin = position;
             return;
         }
-        // It was answered before it was all sent.
-        if session.queue.len() == 1
-            && let Some(begin) = session.open
-            && let Some(Entry::Pending(pending)) = session.queue.front()
-        {
-            pending.request_bytes = self.requests_position.saturating_sub(begin);
-        }
+        // It may be answered before it is all sent, or is seen to be.
+        session.sent(self.requests_position);
         let end = session.end(moment);
         session.complete(answer, end, position, self.context);
     }

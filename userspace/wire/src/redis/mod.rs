@@ -145,6 +145,9 @@ impl Redis {
                 session.answers_missed(false);
             }
         }
+        if !requests.in_step() {
+            session.goes_on(&moment);
+        }
         for piece in streams[segment.direction.index()].pieces(segment) {
             let mut unexpected = 0;
             let on = &mut |event: requests::Event<'_>| match event {

@@ -57,6 +57,8 @@ pub struct Command<'a> {
     pub first: &'a Moment,
     /// When its last byte passed.
     pub last: &'a Moment,
+    /// Its end was not captured, and passes later.
+    pub cut: bool,
 }
 
 /// What the stream has to say.
@@ -156,11 +158,23 @@ impl Requests {
                 }
                 true
             }
+            (State::Header | State::Body { .. }, Some(_)) if call && self.arguments.kept() > 0 => {
+                // What command it is was there.
+                let Self { arguments, bytes, first, .. } = self;
+                on(Event::Command(Command { arguments, bytes: *bytes, first, last: moment, cut: true }));
+                self.lose(false);
+                false
+            }
             _ => {
                 self.lose(false);
                 false
             }
         }
+    }
+
+    /// Whether its place in the stream is known.
+    pub fn in_step(&self) -> bool {
+        !matches!(self.state, State::Seek { .. })
     }
 
     fn lose(&mut self, front: bool) {
@@ -295,7 +309,7 @@ impl Requests {
     fn command(&mut self, last: &Moment, on: &mut dyn FnMut(Event<'_>)) {
         self.state = State::Begin;
         let Self { arguments, bytes, first, .. } = self;
-        on(Event::Command(Command { arguments, bytes: *bytes, first, last }));
+        on(Event::Command(Command { arguments, bytes: *bytes, first, last, cut: false }));
     }
 
     /// Looks for the begin of a command; returns what is still to be taken.

@@ -17,6 +17,8 @@ use crate::{
 
 /// The operation of a command that was not captured.
 const UNRESOLVED: &str = "<unresolved>";
+/// A mark on the heap, with its counters.
+const MARK_BYTES: usize = size_of::<Mark>() + 2 * size_of::<usize>();
 /// Places of the queue that are kept when it is empty.
 const IDLE_ENTRIES: usize = 32;
 
@@ -38,7 +40,10 @@ enum Effect {
 struct Pending {
     operation: Operation,
     text: Option<Arc<str>>,
-    start: Mark,
+    /// Shared by the commands of one call.
+    start: Arc<Mark>,
+    /// It is the first that shares it.
+    first: bool,
     request_bytes: u64,
     effect: Option<Box<Effect>>,
 }
@@ -47,11 +52,11 @@ struct Pending {
 enum Entry {
     Pending(Pending),
     /// So many commands that there was no room for.
-    Crowd(u64, Mark),
+    Crowd(u64, Arc<Mark>),
     /// Something was missed here: commands, as from `start` on, or `answered` ones, one at least. What belongs to what
     /// behind it is found at the end of the turn.
     Hole {
-        start: Option<Mark>,
+        start: Option<Arc<Mark>>,
         answered: bool,
     },
 }
@@ -69,7 +74,7 @@ impl Entry {
                             _ => 0,
                         }
                 });
-                pending.operation.text.len() + length(&pending.text) + effect
+                pending.operation.text.len() + length(&pending.text) + effect + usize::from(pending.first) * MARK_BYTES
             }
             _ => 0,
         }
@@ -122,6 +127,10 @@ pub struct Session {
     cut: bool,
     /// Something was missed, so what is left in the queue may be answered already.
     unsure: bool,
+    /// What was asked last is not complete yet.
+    goes_on: bool,
+    /// The mark of the latest call.
+    shared: Option<Arc<Mark>>,
     /// The latest that was answered.
     answered: Moment,
     last: Mark,
@@ -142,7 +151,7 @@ impl Session {
             side,
             queue: VecDeque::new(),
             text_bytes: 0,
-            max_bytes: settings.connection_bytes() / 8 * 3,
+            max_bytes: settings.connection_bytes() / 16 * 7,
             has_hole: false,
             held: VecDeque::new(),
             held_text_bytes: 0,
@@ -152,6 +161,8 @@ impl Session {
             answer_start: 0,
             cut: false,
             unsure: false,
+            goes_on: false,
+            shared: None,
             answered: Moment::default(),
             last: Mark::default(),
             scratch: String::new(),
@@ -211,16 +222,42 @@ impl Session {
             Side::Server => command.last.returned(),
             Side::Client => command.first.entered(),
         };
+        let (start, first) = self.share(start);
+        self.goes_on |= command.cut;
         let secret = !context.settings.keep_literals || commands::has_secrets(name, arguments);
         let pending = Pending {
             operation,
             text: (!secret).then(|| literal(arguments, context.settings.statement_bytes())),
             start,
+            first,
             request_bytes: command.bytes,
             effect: effect(name, arguments).map(Box::new),
         };
         self.push(pending, context);
         Next::Goes
+    }
+
+    /// The mark, shared with what came in the same call, and whether it is the first of it.
+    fn share(&mut self, mark: Mark) -> (Arc<Mark>, bool) {
+        if let Some(shared) = self.shared.as_ref().filter(|shared| ***shared == mark) {
+            return (shared.clone(), false);
+        }
+        let shared = Arc::new(mark);
+        self.shared = Some(shared.clone());
+        (shared, true)
+    }
+
+    /// More of what was asked last comes, whose end was not captured: it is complete only now.
+    pub fn goes_on(&mut self, moment: &Moment) {
+        if self.goes_on
+            && self.side == Side::Server
+            && let Some(before) = self.hole().and_then(|hole| hole.checked_sub(1))
+        {
+            let start = self.share(moment.returned()).0;
+            if let Some(Entry::Pending(pending)) = self.queue.get_mut(before) {
+                pending.start = start;
+            }
+        }
     }
 
     /// Commands were missed. `moment`: within that call; without, whole calls never came.
@@ -229,12 +266,13 @@ impl Session {
             Side::Server => moment.returned(),
             Side::Client => moment.entered(),
         });
+        let start = start.map(|start| self.share(start).0);
         self.unsure = true;
         // What stands between two holes cannot be told apart from what was missed.
         let mut since = start;
         if let Some(hole) = self.hole() {
             if let Some(Entry::Hole { start: first, .. }) = self.queue.get(hole) {
-                since = first.and(start.or(*first));
+                since = first.as_ref().and(since.or(first.clone()));
             }
             self.truncate(hole);
         }
@@ -270,6 +308,7 @@ impl Session {
     /// After something was missed it is taken for granted that all before is answered, so that no answer goes to an
     /// old command for good.
     pub fn turn(&mut self, begun: Option<Option<u64>>, position: u64, context: &mut Context<'_>) {
+        self.goes_on = false;
         if std::mem::take(&mut self.cut) {
             self.close_cut(begun, position, context);
         }
@@ -320,7 +359,7 @@ impl Session {
         for Held { end, answer } in held {
             if unasked > 0 {
                 unasked -= 1;
-                self.unresolved(start, answer, end, context);
+                self.unresolved(start.as_deref(), answer, end, context);
             } else {
                 self.complete(answer, end, context);
             }
@@ -342,8 +381,8 @@ impl Session {
         let answer = answer(value, error, bytes, context);
         match self.queue.front() {
             Some(Entry::Hole { start, .. }) => {
-                let start = *start;
-                self.hold(start, answer, end, context);
+                let start = start.clone();
+                self.hold(start.as_deref(), answer, end, context);
                 Next::Goes
             }
             Some(_) => self.complete(answer, end, context),
@@ -424,7 +463,7 @@ impl Session {
     }
 
     /// Keeps an answer up to the end of the turn.
-    fn hold(&mut self, start: Option<Mark>, mut answer: Answer, end: Mark, context: &mut Context<'_>) {
+    fn hold(&mut self, start: Option<&Mark>, mut answer: Answer, end: Mark, context: &mut Context<'_>) {
         let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
         if self.held_text_bytes + length(&answer.message) + length(&answer.code) > self.max_bytes / 6 {
             (answer.code, answer.message) = (None, None);
@@ -451,9 +490,9 @@ impl Session {
     }
 
     /// An answer to a command within a hole.
-    fn unresolved(&self, start: Option<Mark>, answer: Answer, end: Mark, context: &mut Context<'_>) {
+    fn unresolved(&self, start: Option<&Mark>, answer: Answer, end: Mark, context: &mut Context<'_>) {
         match start {
-            Some(start) => self.hit(unseen(start, context), answer, end, context),
+            Some(start) => self.hit(unseen(Arc::new(*start), context), answer, end, context),
             None => context.lost("request_missed", 1),
         }
     }
@@ -465,7 +504,7 @@ impl Session {
         context.hit(Exchange {
             protocol: Protocol::Redis,
             side: self.side,
-            start,
+            start: *start,
             end,
             operation,
             operation_id,
@@ -501,7 +540,7 @@ impl Session {
                 _ => None,
             },
             Entry::Crowd(count, start) => {
-                let start = *start;
+                let start = start.clone();
                 *count -= 1;
                 if *count == 0 {
                     self.pop();
@@ -513,7 +552,7 @@ impl Session {
     }
 
     fn push(&mut self, pending: Pending, context: &mut Context<'_>) {
-        let start = pending.start;
+        let start = pending.start.clone();
         let entry = Entry::Pending(pending);
         let bytes = entry.text_bytes();
         if matches!(self.queue.back(), Some(Entry::Crowd(..))) || !self.make_room(bytes) {
@@ -576,9 +615,9 @@ fn count(entry: &Entry) -> u64 {
     }
 }
 
-fn unseen(start: Mark, context: &Context<'_>) -> Pending {
+fn unseen(start: Arc<Mark>, context: &Context<'_>) -> Pending {
     let operation = context.settings.operations.named(UNRESOLVED);
-    Pending { operation, text: None, start, request_bytes: 0, effect: None }
+    Pending { operation, text: None, start, first: false, request_bytes: 0, effect: None }
 }
 
 fn answer(value: &Value<'_>, error: Option<&[u8]>, bytes: u64, context: &Context<'_>) -> Answer {

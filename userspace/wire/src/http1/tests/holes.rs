@@ -66,6 +66,23 @@ fn large_chunked_answers() {
 }
 
 #[test]
+fn large_chunked_uploads() {
+    let chunks: Vec<u8> = [b'x'; 50_000].chunks(8000).flat_map(chunk).collect();
+    let head = b"PUT /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let whole = [head, &chunks[..], b"0\r\n\r\n"].concat();
+    for call in [60_000, 16_384, 5000] {
+        let mut player = Player::new(Settings::default(), false);
+        player.whole(&[Client(get("/small")), Server(answer("200 OK", b""))]);
+        for part in whole.chunks(call) {
+            player.part(true, part, 128, 100);
+        }
+        player.whole(&[Server(answer("200 OK", b"")), Client(get("/next")), Server(answer("200 OK", b""))]);
+        assert_eq!(player.said(), ["ok - GET /small", "ok - PUT /up", "ok - GET /next"], "{call}");
+        assert_eq!(hits(&player)[1].request_bytes, whole.len() as u64, "{call}");
+    }
+}
+
+#[test]
 fn chunked_answers_whose_end_was_not_captured() {
     let body = vec![b'x'; 50_000];
     let whole = chunked(&body.chunks(1000).collect::<Vec<_>>());

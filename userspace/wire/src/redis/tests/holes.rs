@@ -83,6 +83,24 @@ fn commands_within_a_hole() {
 }
 
 #[test]
+fn a_command_with_very_many_arguments() {
+    let numbers: Vec<_> = (0..5000).map(|n| n.to_string()).collect();
+    let words: Vec<&[u8]> =
+        [&b"RPUSH"[..], b"list:1"].into_iter().chain(numbers.iter().map(String::as_bytes)).collect();
+    let bytes = array(&words);
+    let mut player = Player::new(Settings::default(), false);
+    player.whole(&[asks("PING"), says("+PONG\r\n")]);
+    for part in bytes.chunks(8192) {
+        player.part(true, part, 128, 64);
+    }
+    let asked = player.time_ns();
+    player.whole(&[says(":5000\r\n"), asks("GET d"), says("$-1\r\n")]);
+    assert_eq!(player.said(), ["ok - PING", "ok - RPUSH list:{id}", "ok 0 GET d"]);
+    let Outcome::Hit(hit) = &player.outcomes[1] else { panic!() };
+    assert_eq!((hit.start.time_ns, hit.end.time_ns), (asked, asked + 900));
+}
+
+#[test]
 fn a_pipeline_without_end() {
     // As `redis-cli --pipe` does: it writes on while answers come.
     let mut player = Player::new(Settings { connection_bytes: 0, ..Settings::default() }, false);

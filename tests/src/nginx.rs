@@ -1,0 +1,143 @@
+//! An nginx of Debian's, with a configuration and a folder of its own.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    host::{free_port, wait_until},
+    http,
+    process::{ends_with_us, signal},
+};
+
+/// A running server; dropped, it ends and its folder goes.
+pub struct Nginx {
+    folder: TempDir,
+    port: u16,
+    server: Child,
+}
+
+/// One line of its access log.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub method: String,
+    pub path: String,
+    pub status: u16,
+    /// From the first byte of the request to the last of the answer, in steps of 1 ms.
+    pub duration_ms: u64,
+    pub response_bytes: u64,
+}
+
+/// How often each request was answered how: `GET /items/{id} 404`, with `ok` for each status below 400.
+pub type Answers = BTreeMap<String, u64>;
+
+impl Nginx {
+    /// Serves `/small`, `/large` (by sendfile), `/items/…`, `/upload` (reads what it is sent), `/broken` (a 500); anything
+    /// else is a 404.
+    pub fn start() -> Self {
+        let folder = tempfile::Builder::new().prefix("hitscope-nginx-").tempdir_in("/tmp").expect("a temporary folder");
+        let port = free_port();
+        let path = folder.path().display();
+        fs::create_dir(folder.path().join("files")).expect("a folder");
+        fs::write(folder.path().join("files/small"), "hello\n").expect("a file");
+        fs::write(folder.path().join("files/large"), vec![b'x'; 8 << 20]).expect("a file");
+        let config = format!(
+            "user root;\nworker_processes 2;\ndaemon off;\npid {path}/pid;\nerror_log {path}/error.log;\n\
+             events {{ worker_connections 512; }}\n\
+             http {{\n\
+             log_format plain '$request_method $request_uri $status $request_time $bytes_sent';\n\
+             access_log {path}/access.log plain;\n\
+             client_body_temp_path {path}/body;\nproxy_temp_path {path}/proxy;\nfastcgi_temp_path {path}/fastcgi;\n\
+             uwsgi_temp_path {path}/uwsgi;\nscgi_temp_path {path}/scgi;\n\
+             sendfile on;\nkeepalive_requests 1000000;\nclient_max_body_size 100m;\n\
+             server {{\n\
+             listen 127.0.0.1:{port};\nlisten unix:{path}/sink;\nroot {path}/files;\n\
+             location /items/ {{ return 200 'an item\n'; }}\n\
+             location /broken {{ return 500 'broken\n'; }}\n\
+             location /sink {{ access_log off; return 200 'taken\n'; }}\n\
+             location /upload {{ proxy_request_buffering on; proxy_pass http://unix:{path}/sink:/sink; }}\n\
+             }}\n}}\n"
+        );
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, config).expect("its configuration");
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-c").arg(&file).arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        ends_with_us(&mut command, libc::SIGTERM);
+        let mut nginx = Self { folder, port, server: command.spawn().expect("nginx starts") };
+        wait_until("nginx answers", || {
+            let ended = nginx.server.try_wait().expect("its state");
+            assert!(ended.is_none(), "nginx ended: {}", nginx.errors());
+            http::get(&nginx.address(), "/ready")
+        });
+        nginx
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `http://…` of a path.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address())
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("access.log")
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
+    }
+
+    /// The log so far, without the requests of [`Self::start`].
+    pub fn accesses(&self) -> Vec<Access> {
+        let log = fs::read_to_string(self.log()).expect("its log");
+        let access = |line: &str| {
+            let mut fields = line.split(' ');
+            let mut next = || fields.next().unwrap_or_default().to_owned();
+            let (method, path, status) = (next(), next(), next().parse().expect("a status"));
+            let duration_ms = next().replace('.', "").parse().expect("a time");
+            Access { method, path, status, duration_ms, response_bytes: next().parse().expect("a size") }
+        };
+        log.lines().map(access).filter(|access| access.path != "/ready").collect()
+    }
+
+    /// The log so far, counted.
+    pub fn answers(&self) -> Answers {
+        let mut answers = Answers::new();
+        for access in self.accesses() {
+            *answers.entry(answer(&access.method, &access.path, access.status)).or_default() += 1;
+        }
+        answers
+    }
+}
+
+/// As [`Answers`] has it; segments of digits are ids.
+pub fn answer(method: &str, path: &str, status: u16) -> String {
+    let path = path.split('?').next().unwrap_or_default();
+    let is_id = |segment: &str| !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
+    let template: Vec<&str> = path.split('/').map(|segment| if is_id(segment) { "{id}" } else { segment }).collect();
+    let status = if status < 400 { "ok".to_owned() } else { status.to_string() };
+    format!("{method} {} {status}", template.join("/"))
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        signal(self.server.id(), libc::SIGTERM);
+        let _ = self.server.wait();
+    }
+}
