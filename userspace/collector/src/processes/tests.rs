@@ -194,6 +194,6 @@ fn encrypted_connections_are_reported_once_per_process() {
     let mut bench = Bench::new();
     bench.facts.add(70, 600, "app", "");
     let info = bench.lookup(70);
-    assert!(bench.processes.first_encrypted(&info, "postgres"));
-    assert!(!bench.processes.first_encrypted(&info, "postgres"));
+    assert_eq!(bench.processes.first_encrypted(&info, "postgres"), Some(true));
+    assert_eq!(bench.processes.first_encrypted(&info, "postgres"), Some(false));
 }
