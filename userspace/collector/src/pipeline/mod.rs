@@ -458,10 +458,8 @@ impl Pipeline {
         if let Some(protocol) = newly_encrypted {
             self.encrypted(socket, protocol, now_ns, facts);
         }
-        if unwanted {
-            if let Some(mut connection) = self.connections.ignore(socket, now_ns) {
-                self.threads.close(&mut connection.open);
-            }
+        if unwanted && let Some(mut connection) = self.connections.ignore(socket, now_ns) {
+            self.threads.close(&mut connection.open);
         }
     }
 
