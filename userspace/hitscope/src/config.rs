@@ -332,7 +332,7 @@ mod tests {
         let report = refused("[history]\nmax_age = \"soon\"\n");
         assert!(report.starts_with("error: /x/hitscope.toml:2:11: \"soon\" is not a duration"), "{report}");
         let report = refused("[http]\npatterns = [\"users\"]\n");
-        assert!(report.starts_with("error: /x/hitscope.toml:2:13: \"users\" is no pattern"), "{report}");
+        assert!(report.starts_with("error: /x/hitscope.toml:2:12: \"users\" is no pattern"), "{report}");
         let report = refused("host = [\n");
         assert!(report.starts_with("error: /x/hitscope.toml:1:"), "{report}");
         let report = refused("[server]\ntoken = \"hushhush\"\nlisten = 1\n");
