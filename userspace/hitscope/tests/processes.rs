@@ -82,9 +82,10 @@ fn the_server_is_an_ordinary_user_without_capabilities() {
         assert_eq!(u64::from_str_radix(&line(set), 16), Ok(0), "{set}");
     }
     assert_eq!(line("NoNewPrivs"), "1");
-    // And the collector has no more than it needs: CAP_SYS_ADMIN (21), CAP_NET_ADMIN (12), CAP_SYS_MODULE (16) are gone.
+    // And the collector has no more than it needs: CAP_NET_ADMIN (12), CAP_SYS_MODULE (16), CAP_SYS_BOOT (22) are gone.
+    // CAP_SYS_ADMIN stays: uprobes, attached as programs come, ask for it on some kernels.
     let collector = u64::from_str_radix(&status_line(run.child.id(), "CapPrm").unwrap(), 16).unwrap();
-    assert_eq!(collector & (1 << 21 | 1 << 12 | 1 << 16), 0, "{collector:x}");
+    assert_eq!(collector & (1 << 12 | 1 << 16 | 1 << 22), 0, "{collector:x}");
 
     let status = eventually("the collector's status", || {
         let status = run.status();
@@ -150,7 +151,7 @@ fn a_crashed_server_is_started_again_and_the_collector_goes_on() {
     eventually("the first server is gone", || (!is_alive(first)).then_some(()));
     let second = run.server();
     assert_ne!(first, second);
-    assert_eq!(run.status().code, Some(0));
+    eventually("the collector's status", || (run.status().code == Some(0)).then_some(()));
     eventually("the crash is in the status", || run.status().stdout.contains("SIGKILL").then_some(()));
 }
 
