@@ -495,7 +495,7 @@ pub fn number(text: &[u8]) -> Option<i64> {
         return None;
     }
     let value = digits.iter().try_fold(0_i64, |value, byte| {
-        let digit = byte.is_ascii_digit().then_some(i64::from(byte - b'0'))?;
+        let digit = byte.is_ascii_digit().then(|| i64::from(byte - b'0'))?;
         value.checked_mul(10)?.checked_sub(digit)
     })?;
     if negative { Some(value) } else { value.checked_neg() }
