@@ -92,6 +92,15 @@ impl Player {
         self.connection.close(self.time_ns + 1000, &mut |outcome, _| outcomes.push(outcome));
     }
 
+    /// The hits alone.
+    pub fn hits(&self) -> Vec<&Exchange> {
+        let hits = self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Hit(hit) => Some(hit),
+            _ => None,
+        });
+        hits.collect()
+    }
+
     /// One line per hit: status, code, rows, operation; `lost` lines for what was lost.
     pub fn said(&self) -> Vec<String> {
         self.outcomes.iter().map(say).collect()
@@ -206,7 +215,8 @@ impl Player {
             3 => {
                 let cut = random.below(size);
                 self.part(from_client, &bytes[..cut], cut, 0);
-                self.lose(&Client(bytes[cut..].to_vec()));
+                let rest = bytes[cut..].to_vec();
+                self.lose(&if from_client { Client(rest) } else { Server(rest) });
             }
             4 => {
                 self.whole(std::slice::from_ref(turn));

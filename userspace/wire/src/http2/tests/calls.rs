@@ -1,4 +1,4 @@
-use super::streams::*;
+use super::{streams, streams::*};
 use crate::Settings;
 
 const ITEM: &str = "/shop.Catalog/GetItem";
@@ -42,7 +42,7 @@ fn errors() {
     let long = "é".repeat(1000);
     call(13, server.result(13, &[], &[("grpc-status", "2"), ("grpc-message", &long)]));
     let expected = ["NOT_FOUND", "UNAUTHENTICATED", "77", "UNAVAILABLE", "UNKNOWN", "aborted CANCEL", "UNKNOWN"];
-    assert_eq!(player.said(), expected.map(|status| format!("{status} grpc {ITEM}")));
+    assert_eq!(said(&player), expected.map(|status| format!("{status} grpc {ITEM}")));
     let messages: Vec<_> = player.hits().iter().map(|hit| hit.error_message.clone()).collect();
     assert_eq!(messages[0].as_deref(), Some("no item: \"?\""));
     assert_eq!(messages[1], None);
@@ -81,7 +81,7 @@ fn met_in_the_middle() {
             false => "ok grpc /shop.Catalog/New",
             true => "ok grpc /shop.Catalog/New2",
         };
-        let mut said = player.said();
+        let mut said = said(&player);
         // The loss is told first.
         said.sort();
         assert_eq!(said.iter().filter(|said| *said == unknown[0]).count(), 2, "{said:?}");
@@ -93,7 +93,7 @@ fn met_in_the_middle() {
             let request = [client_call(id), data(id, &message(b"17"), true)].concat();
             let answer = [data(id, &message(b"x"), false), literal_trailers(id, trailers)].concat();
             player.whole(&[Client(request), Server(answer)]);
-            player.said()
+            streams::said(&player)
         };
         let id = first + 20;
         assert_eq!(player_said(&[("grpc-status", "5")], id), [format!("NOT_FOUND grpc {ITEM}")]);

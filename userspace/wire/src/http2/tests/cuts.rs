@@ -48,7 +48,7 @@ fn cut_at_every_byte() {
     for client in [false, true] {
         let mut player = Player::new(Settings::default(), client);
         player.whole(&turns);
-        assert_eq!(player.said(), HITS);
+        assert_eq!(said(&player), HITS);
         let expected = without_times(&player);
         for cut_turn in 0..turns.len() {
             let (from_client, bytes) = turns[cut_turn].parts();
@@ -91,7 +91,7 @@ fn cut_at_every_byte_and_met_in_the_middle() {
                 player.part(from_client, &bytes[..cut], cut, 0);
                 player.part(from_client, &bytes[cut..], bytes.len(), 0);
                 player.whole(&turns[cut_turn + 1..]);
-                let said = player.said();
+                let said = said(&player);
                 assert_eq!(said, ["ok http2 GET /b", "404 http2 GET /a"], "turn {cut_turn} cut at {cut}");
             }
         }

@@ -20,7 +20,7 @@ fn large_answers_and_requests() {
             }
             player.whole(&[Client(client.get(id + 50, "/next")), Server(server.page(id + 50, 3))]);
             // The request's path is an entry of the table, which holes of the other direction leave alone.
-            assert_eq!(player.said(), ["ok http2 GET /large", "ok http2 GET /next"], "{observed} {frame_bytes}");
+            assert_eq!(said(&player), ["ok http2 GET /large", "ok http2 GET /next"], "{observed} {frame_bytes}");
             player.outcomes.clear();
             server = Peer::new();
         }
@@ -40,7 +40,7 @@ fn an_answer_whose_end_is_not_captured() {
     player.whole(&[Server(server.status(3, "404", true)), Client(client.get(5, "/c")), Server(server.page(5, 9))]);
     player.close();
     // Of the first, the frame that ends it was seen to begin.
-    assert_eq!(player.said(), ["ok http2 GET /a", "404 http2 GET /b", "ok http2 GET /c"]);
+    assert_eq!(said(&player), ["ok http2 GET /a", "404 http2 GET /b", "ok http2 GET /c"]);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_missed_end_is_no_end() {
     player.lose(&Server(server.page(1, 50)));
     player.whole(&[Server(server.page(3, 50)), Client(client.get(5, "/a")), Server(server.page(5, 50))]);
     player.close();
-    assert_eq!(player.said(), ["ok http2 GET /b", "ok http2 GET /a", "lost 1 answer_missed"]);
+    assert_eq!(said(&player), ["ok http2 GET /b", "ok http2 GET /a", "lost 1 answer_missed"]);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn each_segment_left_out() {
     for observed in [false, true] {
         let mut player = Player::new(Settings::default(), observed);
         player.whole(&turns);
-        let all = player.said();
+        let all = said(&player);
         for lost in 0..turns.len() {
             let mut player = Player::new(Settings::default(), observed);
             for (n, turn) in turns.iter().enumerate() {
@@ -116,14 +116,14 @@ fn each_segment_left_out() {
                 let unknown_status = all.iter().any(|all| all.ends_with(&*hit.operation));
                 assert!(same || unknown_status, "{lost}: {said}");
             }
-            assert!(hits.len() + 2 >= all.len(), "{observed} {lost}: {:?}", player.said());
+            assert!(hits.len() + 2 >= all.len(), "{observed} {lost}: {:?}", said(&player));
             // And all is well again.
             player.outcomes.clear();
             let (mut client, mut server) = (Peer::new(), Peer::new());
             for id in [901, 903] {
                 player.whole(&[Client(client.get(id, "/new")), Server(server.page(id, 7))]);
             }
-            let said = player.said();
+            let said = said(&player);
             assert_eq!(said.iter().filter(|said| *said == "ok http2 GET /new").count(), 2, "{lost}: {said:?}");
         }
     }
@@ -143,7 +143,7 @@ fn frames_that_begin_anywhere_in_a_call() {
         for id in (1001..1101).step_by(2) {
             player.whole(&[Server(server.status(id, "200", true))]);
         }
-        assert!(player.hits().len() >= 48, "{skipped}: {:?}", player.said());
+        assert!(player.hits().len() >= 48, "{skipped}: {:?}", said(&player));
         server = Peer::new();
     }
 }

@@ -1,19 +1,7 @@
 //! Whatever comes: no panic, no memory beyond the bound, and good again soon after.
 
 use super::{super::frame::PREFACE, cuts::session, streams::*};
-use crate::{Settings, Verdict};
-
-/// SplitMix64 (Steele, Lea, Flood).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % limit.max(1) as u64) as usize
-    }
-}
+use crate::{Settings, Verdict, testing::Random};
 
 #[test]
 fn harmed_streams() {
@@ -23,35 +11,7 @@ fn harmed_streams() {
         let mut player = Player::new(Settings { connection_bytes: 0, ..Settings::default() }, random.below(2) == 0);
         player.whole(&turns[..3]);
         for turn in turns[3..].iter().cycle().take(4 * turns.len()) {
-            let (from_client, bytes) = turn.parts();
-            let size = bytes.len();
-            // What never was on the wire can pass for a frame; then only the bounds are asked for.
-            match random.below(if seed % 3 == 0 { 12 } else { 10 }) {
-                0 => player.lose(turn),
-                1 => player.part(from_client, bytes, random.below(size), 0),
-                2 => player.part(from_client, bytes, random.below(size), random.below(size)),
-                3 => {
-                    let cut = random.below(size);
-                    player.part(from_client, &bytes[..cut], cut, 0);
-                    player.lose(&Client(bytes[cut..].to_vec()));
-                }
-                4 => {
-                    player.whole(std::slice::from_ref(turn));
-                    player.again(turn);
-                }
-                10 => {
-                    let mut harmed = bytes.to_vec();
-                    for _ in 0..random.below(8) {
-                        harmed[random.below(size)] = random.below(256) as u8;
-                    }
-                    player.part(from_client, &harmed, size, 0);
-                }
-                11 => {
-                    let noise: Vec<u8> = (0..random.below(300)).map(|_| random.below(256) as u8).collect();
-                    player.part(random.below(2) == 0, &noise, 300, 0);
-                }
-                _ => player.whole(std::slice::from_ref(turn)),
-            }
+            player.harm(turn, &mut random, seed % 3 == 0);
         }
         if seed % 3 == 0 {
             continue;
@@ -62,7 +22,7 @@ fn harmed_streams() {
         for id in [901, 903, 905] {
             player.whole(&[Client(client.get(id, "/new")), Server(server.page(id, 7))]);
         }
-        let said = player.said();
+        let said = said(&player);
         assert!(said.iter().any(|said| said == "ok http2 GET /new"), "seed {seed}: {said:#?}");
         player.close();
     }

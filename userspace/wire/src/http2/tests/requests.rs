@@ -1,4 +1,4 @@
-use super::{super::frame::*, streams::*};
+use super::{super::frame::*, streams, streams::*};
 use crate::{Settings, Verdict};
 
 #[test]
@@ -17,7 +17,7 @@ fn streams_interleaved() {
             Server(server.page(1, 10)),
             Server([server.status(5, "503", true), data(3, b"", true)].concat()),
         ]);
-        assert_eq!(player.said(), ["ok http2 GET /a", "503 http2 POST /c", "ok http2 GET /b"], "{observed}");
+        assert_eq!(said(&player), ["ok http2 GET /a", "503 http2 POST /c", "ok http2 GET /b"], "{observed}");
         assert_eq!(player.verdict, Verdict::Decoded);
         let times: Vec<_> = player.hits().iter().map(|hit| (hit.start.time_ns, hit.end.time_ns)).collect();
         // 3 turns before; the server's side from return to begin of a call, the client's the other way round.
@@ -108,9 +108,9 @@ fn aborted() {
         Server([data(1, b"late", true), go_away(5, 0)].concat()),
     ]);
     let said = ["aborted REFUSED_STREAM http2 GET /b", "aborted CANCEL http2 GET /a", "aborted http2 GET /d"];
-    assert_eq!(player.said(), said);
+    assert_eq!(streams::said(&player), said);
     player.close();
-    assert_eq!(player.said()[3..], ["aborted http2 GET /c"]);
+    assert_eq!(streams::said(&player)[3..], ["aborted http2 GET /c"]);
     // When the client sent its reset.
     assert_eq!(player.hits()[1].end.time_ns, 6000);
 }
@@ -127,15 +127,15 @@ fn a_client_whose_receive_returns_before_its_send() {
         Client(second),
         Server(data(3, b"", true)),
     ]);
-    assert_eq!(player.said(), ["ok http2 GET /a", "404 http2 GET /b"]);
+    assert_eq!(said(&player), ["ok http2 GET /a", "404 http2 GET /b"]);
     // Never asked for.
     for id in (5..).step_by(2).take(100) {
         player.whole(&[Server(server.page(id, 5))]);
     }
     player.close();
-    let lost = player.said()[2..].iter().filter(|said| *said == "lost 1 request_missed").count();
+    let lost = said(&player)[2..].iter().filter(|said| *said == "lost 1 request_missed").count();
     assert_eq!(lost, 68);
-    assert_eq!(player.said().last().unwrap(), "lost 32 request_missed");
+    assert_eq!(said(&player).last().unwrap(), "lost 32 request_missed");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn settings_grow_the_table() {
             Server([server.status(id, "200", true), server.status(id + 2, "200", true)].concat()),
         ]);
         let second = if grown { "ok http2 GET /a" } else { "ok http2 GET <unresolved>" };
-        assert_eq!(player.said(), ["ok http2 GET /a", second]);
+        assert_eq!(said(&player), ["ok http2 GET /a", second]);
     }
 }
 
@@ -177,7 +177,7 @@ fn more_streams_than_there_is_room_for() {
         player.whole(&[Server(server.page(id, 5))]);
     }
     player.close();
-    let said = player.said();
+    let said = said(&player);
     let (full, hits) = (said.iter().filter(|said| *said == "lost 1 pipeline_full").count(), player.hits().len());
     assert_eq!(full + hits, 300, "{said:?}");
     assert_eq!(said.len(), 300);

@@ -1,29 +1,10 @@
 //! Builds streams of frames, plays them to a connection, and says in short what came of it.
 
-use std::sync::Arc;
-
 use httlib_hpack::Encoder;
 
 use super::super::frame::*;
-use crate::{Connection, Direction, Exchange, Mark, Outcome, Segment, Settings, Status, Times, Verdict};
-
-/// What one end wrote at once.
-#[derive(Clone, Debug)]
-pub enum Turn {
-    Client(Vec<u8>),
-    Server(Vec<u8>),
-}
-
-pub use Turn::{Client, Server};
-
-impl Turn {
-    pub fn parts(&self) -> (bool, &[u8]) {
-        match self {
-            Client(bytes) => (true, bytes),
-            Server(bytes) => (false, bytes),
-        }
-    }
-}
+pub use crate::testing::{Client, Player, Server, Turn, without_times};
+use crate::{Outcome, Settings, Status};
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
@@ -138,93 +119,9 @@ pub fn opening() -> Vec<Turn> {
     vec![Client(preface()), Server([settings(&[(3, 128)]), settings_ack()].concat()), Client(settings_ack())]
 }
 
-/// Plays segments to a connection and keeps what comes of it.
-pub struct Player {
-    pub connection: Connection,
-    pub outcomes: Vec<Outcome>,
-    pub verdict: Verdict,
-    limit: usize,
-    offsets: [u64; 2],
-    client: bool,
-    time_ns: u64,
-}
-
-impl Player {
-    pub fn new(settings: Settings, client: bool) -> Self {
-        let limit = settings.connection_bytes.max(Settings::MIN_CONNECTION_BYTES);
-        let connection = Connection::new(Arc::new(settings));
-        Self { connection, outcomes: Vec::new(), verdict: Verdict::Unknown, limit, offsets: [0; 2], client, time_ns: 0 }
-    }
-
-    /// A segment of `bytes` of which so much is captured from front and end. Each call takes 100 ns, and 900 pass
-    /// before the next.
-    pub fn part(&mut self, from_client: bool, bytes: &[u8], head: usize, tail: usize) {
-        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
-        self.time_ns += 1000;
-        let head = head.min(bytes.len());
-        let tail = tail.min(bytes.len() - head);
-        let offset = &mut self.offsets[direction.index()];
-        let times = Times { cpu_ns: self.time_ns / 2, ..Times::default() };
-        let segment = Segment {
-            direction,
-            enter_ns: self.time_ns - 100,
-            mark: Mark { time_ns: self.time_ns, thread_id: 1, times, queued_ns: 0 },
-            offset: *offset,
-            length: bytes.len() as u64,
-            head: &bytes[..head],
-            tail: &bytes[bytes.len() - tail..],
-        };
-        *offset += bytes.len() as u64;
-        let outcomes = &mut self.outcomes;
-        self.verdict = self.connection.feed(&segment, &mut |outcome, _| outcomes.push(outcome));
-        let memory = self.connection.memory_bytes();
-        assert!(memory <= self.limit, "{memory} bytes");
-    }
-
-    fn offset(&mut self, from_client: bool) -> &mut u64 {
-        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
-        &mut self.offsets[direction.index()]
-    }
-
-    /// Bytes that go by unseen.
-    pub fn lose(&mut self, turn: &Turn) {
-        let (from_client, bytes) = turn.parts();
-        *self.offset(from_client) += bytes.len() as u64;
-    }
-
-    /// The same segment once more.
-    pub fn again(&mut self, turn: &Turn) {
-        let (from_client, bytes) = turn.parts();
-        *self.offset(from_client) -= bytes.len() as u64;
-        self.part(from_client, bytes, bytes.len(), 0);
-    }
-
-    pub fn whole(&mut self, turns: &[Turn]) {
-        for turn in turns {
-            let (from_client, bytes) = turn.parts();
-            self.part(from_client, bytes, bytes.len(), 0);
-        }
-    }
-
-    pub fn close(&mut self) {
-        let outcomes = &mut self.outcomes;
-        self.connection.close(self.time_ns + 1000, &mut |outcome, _| outcomes.push(outcome));
-    }
-
-    pub fn hits(&self) -> Vec<&Exchange> {
-        let mut hits = Vec::new();
-        for outcome in &self.outcomes {
-            if let Outcome::Hit(hit) = outcome {
-                hits.push(hit);
-            }
-        }
-        hits
-    }
-
-    /// One line per hit: status, code, protocol, operation; `lost` lines for what was lost.
-    pub fn said(&self) -> Vec<String> {
-        self.outcomes.iter().map(say).collect()
-    }
+/// One line per hit: status, code, protocol, operation; `lost` lines for what was lost.
+pub fn said(player: &Player) -> Vec<String> {
+    player.outcomes.iter().map(say).collect()
 }
 
 pub fn say(outcome: &Outcome) -> String {
@@ -245,14 +142,5 @@ pub fn play(turns: &[Turn]) -> Vec<String> {
     let mut player = Player::new(Settings::default(), false);
     player.whole(&opening());
     player.whole(turns);
-    player.said()
-}
-
-/// Hits without their times, and losses.
-pub fn without_times(player: &Player) -> Vec<Outcome> {
-    let outcomes = player.outcomes.iter().cloned().map(|outcome| match outcome {
-        Outcome::Hit(hit) => Outcome::Hit(Exchange { start: Mark::default(), end: Mark::default(), ..hit }),
-        outcome => outcome,
-    });
-    outcomes.collect()
+    said(&player)
 }
