@@ -18,6 +18,8 @@ use crate::workspace::Workspace;
 const LINKER_VERSION: &str = "0.13.0";
 const LLVM_MAJOR: u32 = 22;
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+/// `rust-version` of the workspace.
+const OLDEST_RUSTC: (u32, u32) = (1, 94);
 
 /// The compiler of the probes.
 pub enum Toolchain {
@@ -101,13 +103,18 @@ fn has_source(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
 }
 
-/// The compiler's version when the linker's LLVM can read what it writes.
+/// The compiler's version when it is new enough for the sources, and the linker's LLVM can read what it writes.
 fn rustc_version(rustc: &Path) -> Option<String> {
     let output = Command::new(rustc).arg("-vV").output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let llvm: u32 =
-        text.lines().find_map(|line| line.strip_prefix("LLVM version: "))?.split('.').next()?.parse().ok()?;
-    (llvm <= LLVM_MAJOR).then(|| text.lines().next().unwrap_or_default().to_owned())
+    usable(&String::from_utf8(output.stdout).ok()?)
+}
+
+/// The first line of `rustc -vV`, if it is a compiler for the probes.
+fn usable(text: &str) -> Option<String> {
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let llvm: u32 = field("LLVM version: ")?.split('.').next()?.parse().ok()?;
+    let release = setup::parse_version(field("release: ")?)?;
+    (llvm <= LLVM_MAJOR && release >= OLDEST_RUSTC).then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Makes sure that compiler and linker of the probes are there.
@@ -116,17 +123,12 @@ pub fn setup(workspace: &Workspace) -> Result<Toolchain> {
     let toolchain = match Toolchain::detect() {
         Some(toolchain) => toolchain,
         None => {
-            say!("no rustup nightly with rust-src for LLVM {LLVM_MAJOR}: taking Debian's rustc-web for the probes");
-            apt::install(&[
-                Package { name: "rustc-web", shown_by: Shown::Files(&["/usr/bin/rustc"]), why: "compiles the probes" },
-                Package {
-                    name: "rust-web-src",
-                    shown_by: Shown::Files(&["/usr/lib/rustlib/src/rust/library/core/Cargo.toml"]),
-                    why: "the probes' own core library",
-                },
-            ])?;
+            say!(
+                "no rustup nightly with rust-src for LLVM {LLVM_MAJOR}: taking Debian's rustc-web and rust-web-src to compile the probes"
+            );
+            apt::install_newest(&["rustc-web", "rust-web-src"].into())?;
             Toolchain::detect()
-                .context("Debian's rustc-web is installed, but is not a rustc with LLVM 22 and sources")?
+                .context("Debian's rustc-web is installed, but is no rustc 1.94 or later with sources and LLVM 22")?
         }
     };
     install_linker(workspace)?;
@@ -197,4 +199,27 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     stamp::copy_if_changed(&built, &object)?;
     inputs.mark_done(&stamp)?;
     Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_too_old_or_of_a_newer_llvm_is_none() {
+        let text = |release: &str, llvm: &str| {
+            usable(&format!("rustc {release} (x 2026-01-01)\nhost: x\nrelease: {release}\nLLVM version: {llvm}\n"))
+        };
+        assert_eq!(text("1.96.0", "22.1.8").unwrap(), "rustc 1.96.0 (x 2026-01-01)");
+        assert_eq!(text("1.97.0-nightly", "22.0.0").unwrap(), "rustc 1.97.0-nightly (x 2026-01-01)");
+        assert_eq!(text("1.85.0", "19.1.7"), None);
+        assert_eq!(text("1.99.0", "23.1.0"), None);
+        assert_eq!(usable("nothing of the kind"), None);
+    }
+
+    #[test]
+    fn the_oldest_compiler_is_the_workspaces() {
+        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).unwrap();
+        assert!(manifest.contains(&format!("rust-version = \"{}.{}\"", OLDEST_RUSTC.0, OLDEST_RUSTC.1)));
+    }
 }
