@@ -150,10 +150,10 @@ impl Mariadb {
         command
     }
 
-    /// sysbench's transactions of reads and writes.
-    pub fn sysbench(&self, via: Via, arguments: &[&str]) -> Command {
+    /// A script of sysbench's, such as `oltp_read_write`.
+    pub fn sysbench(&self, script: &str, via: Via, arguments: &[&str]) -> Command {
         let mut command = Command::new("sysbench");
-        command.args(["oltp_read_write", "--mysql-user=root", "--mysql-db=shop", "--tables=2", "--table-size=500"]);
+        command.args([script, "--mysql-user=root", "--mysql-db=shop", "--tables=2", "--table-size=500"]);
         match via {
             Via::Socket => command.arg(format!("--mysql-socket={}", self.socket().display())),
             Via::Tcp => command.args(["--mysql-host=127.0.0.1", &format!("--mysql-port={}", self.port)]),

@@ -48,11 +48,11 @@ fn its_own_client_over_socket_and_tcp() {
 
 fn sysbench(prepared: &str, via: Via) {
     let mariadb = Mariadb::start();
-    succeed(mariadb.sysbench(via, &[]).arg("prepare"));
+    succeed(mariadb.sysbench("oltp_read_write", via, &[]).arg("prepare"));
     let mut daemon = Daemon::start();
     mariadb.count_calls();
     let mode = format!("--db-ps-mode={prepared}");
-    succeed(mariadb.sysbench(via, &["--threads=4", "--events=100", &mode]).arg("run"));
+    succeed(mariadb.sysbench("oltp_read_write", via, &["--threads=4", "--events=100", &mode]).arg("run"));
     let calls = assert_equal(&mut daemon, &mariadb);
     assert!(calls.values().sum::<u64>() >= 2000, "{calls:?}");
     let executed = calls.keys().filter(|operation| operation.starts_with("<prepare>")).count();
@@ -150,12 +150,12 @@ fn durations_beside_its_own() {
     needs_probes!();
     for prepared in ["auto", "disable"] {
         let mariadb = Mariadb::start();
-        succeed(mariadb.sysbench(Via::Tcp, &[]).arg("prepare"));
+        succeed(mariadb.sysbench("oltp_read_write", Via::Tcp, &[]).arg("prepare"));
         mariadb.sql("truncate performance_schema.events_statements_history_long");
         // Every hit is kept.
         let mut daemon = Daemon::with("[collector]\nsampled_per_second = 1000000\n");
         let mode = format!("--db-ps-mode={prepared}");
-        succeed(mariadb.sysbench(Via::Tcp, &["--threads=1", "--events=200", &mode]).arg("run"));
+        succeed(mariadb.sysbench("oltp_read_write", Via::Tcp, &["--threads=1", "--events=200", &mode]).arg("run"));
         succeed(mariadb.mariadb(Via::Tcp).args(["--execute", "select sleep(0.2)"]));
 
         let ours: Vec<u64> = daemon
