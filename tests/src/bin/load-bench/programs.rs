@@ -1,7 +1,13 @@
 //! What the probes' programs take of the traced processes' time, as the kernel counts it.
 
-use std::{cmp::Reverse, fs, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    fs,
+    time::Duration,
+};
 
+use aya::programs::loaded_programs;
 use hitscope_tests::Daemon;
 
 /// Since when the kernel counts how often and how long each program runs; dropped, it stops.
@@ -22,7 +28,7 @@ impl Drop for Counting {
     }
 }
 
-/// A program, or several that the kernel does not tell apart.
+/// A program; its name as the kernel keeps it, 15 bytes.
 pub struct Program {
     pub name: String,
     pub runs: u64,
@@ -31,19 +37,11 @@ pub struct Program {
 
 /// Those that a running hitscope holds, the costliest first; tail programs count for the one that calls them.
 pub fn of(daemon: &Daemon) -> Vec<Program> {
-    let status = daemon.status().expect("a status");
-    // The kernel names no program in fdinfo, but says how many instructions its verifier walked through, as the status does.
-    let names = |verified: u64| {
-        let probes = status["probes"].as_array().into_iter().flatten();
-        let programs = probes.flat_map(|probe| probe["programs"].as_array().into_iter().flatten());
-        let mut names: Vec<_> = programs
-            .filter(|program| program["verified_instructions"].as_u64() == Some(verified))
-            .filter_map(|program| program["name"].as_str())
-            .collect();
-        names.dedup();
-        names.join(", ")
-    };
-    let mut programs = Vec::<Program>::new();
+    let names: HashMap<u32, String> = loaded_programs()
+        .flatten()
+        .map(|program| (program.id(), program.name_as_str().unwrap_or_default().to_owned()))
+        .collect();
+    let mut programs = BTreeMap::new();
     for descriptor in fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).expect("its descriptors").flatten() {
         let text = fs::read_to_string(descriptor.path()).unwrap_or_default();
         let number = |field: &str| {
@@ -51,19 +49,15 @@ pub fn of(daemon: &Daemon) -> Vec<Program> {
             line.trim().parse::<u64>().ok()
         };
         let Some((runs, ns)) = number("run_cnt").zip(number("run_time_ns")) else { continue };
+        // Its links tell of it, too.
         if runs == 0 || number("link_id").is_some() {
             continue;
         }
-        let name = names(number("verified_insns").unwrap_or(0));
-        let time = Duration::from_nanos(ns);
-        match programs.iter_mut().find(|known| known.name == name) {
-            Some(known) => {
-                known.runs += runs;
-                known.time += time;
-            }
-            None => programs.push(Program { name, runs, time }),
-        }
+        let id = number("prog_id").and_then(|id| u32::try_from(id).ok()).expect("a program's id");
+        let name = names.get(&id).cloned().expect("a program's name");
+        programs.insert(id, Program { name, runs, time: Duration::from_nanos(ns) });
     }
+    let mut programs: Vec<Program> = programs.into_values().collect();
     programs.sort_by_key(|program| Reverse(program.time));
     programs
 }
