@@ -91,10 +91,16 @@ pub(super) struct Loader {
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
     syscall_programs: Option<Result<Vec<ProgramState>, String>>,
+    /// Raw tracepoints that are taken for missing.
+    absent: &'static [&'static str],
 }
 
 impl Loader {
-    pub(super) fn new(settings: &Settings, resolved: &Resolved) -> Result<Self, Error> {
+    pub(super) fn new(
+        settings: &Settings,
+        resolved: &Resolved,
+        absent: &'static [&'static str],
+    ) -> Result<Self, Error> {
         let types = Btf::from_sys_fs()?;
         let ring_bytes = settings.ring_buffer_bytes.max(64 << 10).next_power_of_two();
         let count_syscalls = u32::from(!settings.disabled.contains("syscalls"));
@@ -122,7 +128,8 @@ impl Loader {
             .load(OBJECT)?;
         let tails = map(&mut loaded, "TAILS")?;
         let tls_tails = map(&mut loaded, "TLS_TAILS")?;
-        Ok(Self { loaded, types, tails, tls_tails, running: Vec::new(), libraries: None, syscall_programs: None })
+        let running = Vec::new();
+        Ok(Self { loaded, types, tails, tls_tails, running, libraries: None, syscall_programs: None, absent })
     }
 
     /// The object, with everything attached, and what belongs to it.
@@ -195,6 +202,9 @@ impl Loader {
         name: &'static str,
         tracepoint: &str,
     ) -> Result<ProgramState, String> {
+        if self.absent.contains(&tracepoint) {
+            return Err(format!("{name}: the tracepoint {tracepoint} is taken for missing"));
+        }
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         program.attach(tracepoint).map_err(|error| explain(name, &error))?;
