@@ -154,8 +154,16 @@ impl Probes {
     /// # Errors
     /// Where nothing at all can be loaded: no privileges, no BTF.
     pub fn load(settings: &Settings) -> Result<Self, Error> {
+        Self::load_without(settings, &[])
+    }
+
+    /// As on a kernel that lacks these raw tracepoints: so tests see what older kernels would do.
+    ///
+    /// # Errors
+    /// As of [`Self::load`].
+    pub fn load_without(settings: &Settings, absent: &'static [&'static str]) -> Result<Self, Error> {
         let resolved = kernel::btf::resolve(Path::new(kernel::btf::PATH))?;
-        let mut loader = Loader::new(settings, &resolved)?;
+        let mut loader = Loader::new(settings, &resolved, absent)?;
         let states = REGISTRY.iter().map(|probe| loader.attach(probe, settings, &resolved)).collect();
         let mut finished = loader.finish();
         let loaded = &mut finished.object;

@@ -61,6 +61,18 @@ where
     T::try_from(map).map_err(|source| Error::Map { name, source })
 }
 
+/// A program of the loaded object.
+pub(super) fn program<'a, T>(loaded: &'a mut Ebpf, name: &str) -> Result<&'a mut T, String>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    loaded
+        .program_mut(name)
+        .ok_or_else(|| format!("the probes have no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| explain(name, &error))
+}
+
 /// The object in the kernel with its programs attached.
 pub(super) struct Loaded {
     pub(super) object: Ebpf,
@@ -79,10 +91,16 @@ pub(super) struct Loader {
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
     syscall_programs: Option<Result<Vec<ProgramState>, String>>,
+    /// Raw tracepoints that are taken for missing.
+    absent: &'static [&'static str],
 }
 
 impl Loader {
-    pub(super) fn new(settings: &Settings, resolved: &Resolved) -> Result<Self, Error> {
+    pub(super) fn new(
+        settings: &Settings,
+        resolved: &Resolved,
+        absent: &'static [&'static str],
+    ) -> Result<Self, Error> {
         let types = Btf::from_sys_fs()?;
         let ring_bytes = settings.ring_buffer_bytes.max(64 << 10).next_power_of_two();
         let count_syscalls = u32::from(!settings.disabled.contains("syscalls"));
@@ -110,7 +128,8 @@ impl Loader {
             .load(OBJECT)?;
         let tails = map(&mut loaded, "TAILS")?;
         let tls_tails = map(&mut loaded, "TLS_TAILS")?;
-        Ok(Self { loaded, types, tails, tls_tails, running: Vec::new(), libraries: None, syscall_programs: None })
+        let running = Vec::new();
+        Ok(Self { loaded, types, tails, tls_tails, running, libraries: None, syscall_programs: None, absent })
     }
 
     /// The object, with everything attached, and what belongs to it.
@@ -131,12 +150,7 @@ impl Loader {
 
     /// Puts the program that goes on with a long call where the others find it.
     pub(super) fn attach_tls_tail(&mut self, name: &'static str) -> Result<ProgramState, String> {
-        let program: &mut UProbe = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut UProbe = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().map_err(|error| explain(name, &error))?;
         self.tls_tails.set(0, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
@@ -169,11 +183,7 @@ impl Loader {
     where
         &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
     {
-        self.loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))
+        program(&mut self.loaded, name)
     }
 
     /// The pair that sees every syscall; `syscalls` and `sockets` share it.
@@ -192,7 +202,10 @@ impl Loader {
         name: &'static str,
         tracepoint: &str,
     ) -> Result<ProgramState, String> {
-        let program: &mut RawTracePoint = self.program(name)?;
+        if self.absent.contains(&tracepoint) {
+            return Err(format!("{name}: the tracepoint {tracepoint} is taken for missing"));
+        }
+        let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         program.attach(tracepoint).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
@@ -204,12 +217,7 @@ impl Loader {
         name: &'static str,
         tracepoint: &str,
     ) -> Result<ProgramState, String> {
-        let program: &mut BtfTracePoint = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut BtfTracePoint = program(&mut self.loaded, name)?;
         program.load(tracepoint, &self.types).map_err(|error| explain(name, &error))?;
         program.attach().map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
@@ -217,24 +225,14 @@ impl Loader {
 
     /// Loads a program that walks over things of the kernel; it runs when somebody reads from it.
     pub(super) fn load_iterator(&mut self, name: &'static str, kind: &str) -> Result<ProgramState, String> {
-        let program: &mut Iter = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut Iter = program(&mut self.loaded, name)?;
         program.load(kind, &self.types).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
     }
 
     /// Puts a program where the syscall programs find it.
     pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, String> {
-        let program: &mut RawTracePoint = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().map_err(|error| explain(name, &error))?;
         self.tails.set(index, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;

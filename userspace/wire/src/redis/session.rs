@@ -506,6 +506,7 @@ impl Session {
             side: self.side,
             start: *start,
             end,
+            shared: false,
             operation,
             operation_id,
             status,
