@@ -8,10 +8,13 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramInfo, RawTracePoint, UProbe},
 };
 
-use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries};
+use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries, uprobes::Multi};
 use crate::kernel::btf::{self, Resolved};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hitscope-probes.o"));
+
+/// Where the programs of `tls` find the one that goes on with a long call; stays with the object, which keeps it.
+const TLS_TAILS: &str = "TLS_TAILS";
 
 /// Why no probe at all could be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -64,8 +67,8 @@ where
 /// The object in the kernel with its programs attached.
 pub(super) struct Loaded {
     pub(super) object: Ebpf,
-    /// The kernel empties these arrays of programs once nobody holds them.
-    _tails: [ProgramArray<MapData>; 2],
+    /// The kernel empties this array of programs once nobody holds it.
+    _tails: ProgramArray<MapData>,
     /// Where the probe `tls` runs.
     pub(super) libraries: Option<Libraries>,
 }
@@ -75,7 +78,7 @@ pub(super) struct Loader {
     loaded: Ebpf,
     types: Btf,
     tails: ProgramArray<MapData>,
-    tls_tails: ProgramArray<MapData>,
+    multi: Option<Multi>,
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
     syscall_programs: Option<Result<Vec<ProgramState>, String>>,
@@ -109,13 +112,12 @@ impl Loader {
             .map_max_entries("TLS_HANDLES", settings.max_sockets)
             .load(OBJECT)?;
         let tails = map(&mut loaded, "TAILS")?;
-        let tls_tails = map(&mut loaded, "TLS_TAILS")?;
-        Ok(Self { loaded, types, tails, tls_tails, running: Vec::new(), libraries: None, syscall_programs: None })
+        Ok(Self { loaded, types, tails, multi: None, running: Vec::new(), libraries: None, syscall_programs: None })
     }
 
     /// The object, with everything attached, and what belongs to it.
     pub(super) fn finish(self) -> Loaded {
-        Loaded { object: self.loaded, _tails: [self.tails, self.tls_tails], libraries: self.libraries }
+        Loaded { object: self.loaded, _tails: self.tails, libraries: self.libraries }
     }
 
     /// Whether a probe was attached.
@@ -125,8 +127,24 @@ impl Loader {
 
     /// Attaches to the TLS libraries of the host's own programs.
     pub(super) fn attach_libraries(&mut self) -> Result<(), String> {
-        self.libraries = Some(Libraries::attach_host(&mut self.loaded, Path::new("/"))?);
+        self.libraries = Some(Libraries::attach_host(&mut self.loaded, self.multi.take(), Path::new("/"))?);
         Ok(())
+    }
+
+    /// Loads programs so that one link attaches each at all places of a file, and puts the last where they find it; `None`
+    /// where the kernel does not have it so.
+    pub(super) fn load_multi(&mut self, names: &[&'static str], tail: &'static str) -> Option<Vec<ProgramState>> {
+        let names = || names.iter().copied().chain([tail]);
+        let array = self.loaded.map(TLS_TAILS)?;
+        let multi = Multi::load(OBJECT, &self.loaded, names())
+            .and_then(|multi| multi.map(|multi| multi.set_tail(tail, array, 0).map(|()| multi)).transpose());
+        match multi {
+            Ok(multi) => self.multi = multi,
+            Err(error) => tracing::debug!("uprobes are attached one by one: {error}"),
+        }
+        let multi = self.multi.as_ref()?;
+        let state = |name| ProgramState { name, verified_instructions: multi.verified_instructions(name) };
+        Some(names().map(state).collect())
     }
 
     /// Puts the program that goes on with a long call where the others find it.
@@ -138,9 +156,13 @@ impl Loader {
             .try_into()
             .map_err(|error: ProgramError| explain(name, &error))?;
         program.load().map_err(|error| explain(name, &error))?;
-        let fd = program.fd().map_err(|error| explain(name, &error))?;
-        self.tls_tails.set(0, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
-        Ok(program_state(name, program.info().ok()))
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
+        let state = program_state(name, program.info().ok());
+        let array = self.loaded.map_mut(TLS_TAILS).ok_or_else(|| format!("the probes have no map {TLS_TAILS}"))?;
+        ProgramArray::try_from(array)
+            .and_then(|mut array| array.set(0, &fd, 0))
+            .map_err(|error| format!("{name}: {}", cause(&error)))?;
+        Ok(state)
     }
 
     /// Attaches one probe, if it is wanted and can run.
