@@ -64,6 +64,18 @@ where
     T::try_from(map).map_err(|source| Error::Map { name, source })
 }
 
+/// A program of the loaded object.
+pub(super) fn program<'a, T>(loaded: &'a mut Ebpf, name: &str) -> Result<&'a mut T, String>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    loaded
+        .program_mut(name)
+        .ok_or_else(|| format!("the probes have no program {name}"))?
+        .try_into()
+        .map_err(|error: ProgramError| explain(name, &error))
+}
+
 /// The object in the kernel with its programs attached.
 pub(super) struct Loaded {
     pub(super) object: Ebpf,
@@ -149,12 +161,7 @@ impl Loader {
 
     /// Puts the program that goes on with a long call where the others find it.
     pub(super) fn attach_tls_tail(&mut self, name: &'static str) -> Result<ProgramState, String> {
-        let program: &mut UProbe = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut UProbe = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
         let state = program_state(name, program.info().ok());
@@ -191,11 +198,7 @@ impl Loader {
     where
         &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
     {
-        self.loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))
+        program(&mut self.loaded, name)
     }
 
     /// The pair that sees every syscall; `syscalls` and `sockets` share it.
@@ -214,7 +217,7 @@ impl Loader {
         name: &'static str,
         tracepoint: &str,
     ) -> Result<ProgramState, String> {
-        let program: &mut RawTracePoint = self.program(name)?;
+        let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         program.attach(tracepoint).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
@@ -226,12 +229,7 @@ impl Loader {
         name: &'static str,
         tracepoint: &str,
     ) -> Result<ProgramState, String> {
-        let program: &mut BtfTracePoint = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut BtfTracePoint = program(&mut self.loaded, name)?;
         program.load(tracepoint, &self.types).map_err(|error| explain(name, &error))?;
         program.attach().map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
@@ -239,24 +237,14 @@ impl Loader {
 
     /// Loads a program that walks over things of the kernel; it runs when somebody reads from it.
     pub(super) fn load_iterator(&mut self, name: &'static str, kind: &str) -> Result<ProgramState, String> {
-        let program: &mut Iter = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut Iter = program(&mut self.loaded, name)?;
         program.load(kind, &self.types).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
     }
 
     /// Puts a program where the syscall programs find it.
     pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, String> {
-        let program: &mut RawTracePoint = self
-            .loaded
-            .program_mut(name)
-            .ok_or_else(|| format!("the probes have no program {name}"))?
-            .try_into()
-            .map_err(|error: ProgramError| explain(name, &error))?;
+        let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().map_err(|error| explain(name, &error))?;
         self.tails.set(index, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
