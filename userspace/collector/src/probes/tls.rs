@@ -18,7 +18,7 @@ use std::{
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, UProbe,
+        UProbe,
         uprobe::{UProbeLink, UProbeScope},
     },
 };
@@ -186,11 +186,7 @@ fn attach_file(
 }
 
 fn attach_place(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLink, String> {
-    let program: &mut UProbe = loaded
-        .program_mut(name)
-        .ok_or_else(|| format!("the probes have no program {name}"))?
-        .try_into()
-        .map_err(|error: ProgramError| load::explain(name, &error))?;
+    let program: &mut UProbe = load::program(loaded, name)?;
     let link = program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))?;
     program.take_link(link).map_err(|error| load::explain(name, &error))
 }
