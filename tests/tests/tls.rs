@@ -495,6 +495,46 @@ fn go_cannot_be_read() {
     assert!(number(&status["lost"]["encrypted_unreadable"]) >= 2, "{status}");
 }
 
+/// Where the kernel has links of many places (6.6 on), nothing is attached place by place, which would take seconds to end.
+#[test]
+fn links_are_of_many_places() {
+    needs_probes!();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse::<u32>().ok());
+    if (numbers.next(), numbers.next()) < (Some(6), Some(6)) {
+        hitscope_tests::skip!("this kernel has no such links");
+    }
+    let daemon = Daemon::start();
+    let descriptors = fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).expect("its descriptors");
+    let texts: Vec<String> = descriptors.filter_map(|it| fs::read_to_string(it.ok()?.path()).ok()).collect();
+    let of = |kind: &str| texts.iter().filter(|text| text.contains(&format!("link_type:\t{kind}"))).count();
+    assert!(of("uprobe_multi") > 0 && of("perf") == 0, "{texts:?}");
+}
+
+/// Killed while it lets go of the libraries, which processes use meanwhile, it leaves nothing behind in them.
+#[test]
+fn killed_while_it_ends() {
+    needs_probes!();
+    let leaks = || {
+        let log = succeed(&mut Command::new("dmesg"));
+        String::from_utf8_lossy(&log.stdout).matches("leaking uprobe").count()
+    };
+    let postgres = Postgres::with("ssl = on");
+    let mut psql = postgres.psql_command(Via::Tcp);
+    psql.env("PGSSLMODE", "require").stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut psql = psql.spawn().expect("psql starts");
+    let before = leaks();
+    for wait in [0, 20, 60] {
+        let mut daemon = Daemon::start();
+        signal(daemon.pid(), libc::SIGTERM);
+        thread::sleep(Duration::from_millis(wait));
+        daemon.kill();
+    }
+    assert_eq!(leaks(), before);
+    drop(psql.stdin.take());
+    assert!(psql.wait().expect("psql ends").success());
+}
+
 /// A web server in Node.js, asked by curl.
 #[test]
 fn node_serves_https() {

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Map, MapData, MapError, ProgramArray},
-    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramInfo, RawTracePoint, UProbe},
+    maps::{Map, MapError, ProgramArray},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramFd, ProgramInfo, RawTracePoint, UProbe},
 };
 
 use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries, uprobes::Multi};
@@ -13,7 +13,10 @@ use crate::kernel::btf::{self, Resolved};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hitscope-probes.o"));
 
-/// Where the programs of `tls` find the one that goes on with a long call; stays with the object, which keeps it.
+/// Where programs find those that go on with their work. They stay with the object: the kernel empties such an array once
+/// nobody holds it.
+const TAILS: &str = "TAILS";
+/// The same of the probe `tls`.
 const TLS_TAILS: &str = "TLS_TAILS";
 
 /// Why no probe at all could be loaded.
@@ -79,8 +82,6 @@ where
 /// The object in the kernel with its programs attached.
 pub(super) struct Loaded {
     pub(super) object: Ebpf,
-    /// The kernel empties this array of programs once nobody holds it.
-    _tails: ProgramArray<MapData>,
     /// Where the probe `tls` runs.
     pub(super) libraries: Option<Libraries>,
 }
@@ -89,7 +90,6 @@ pub(super) struct Loaded {
 pub(super) struct Loader {
     loaded: Ebpf,
     types: Btf,
-    tails: ProgramArray<MapData>,
     multi: Option<Multi>,
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
@@ -105,7 +105,7 @@ impl Loader {
         let wake_bytes = u64::from(ring_bytes) / 32;
         let segment_limit_bytes = u64::from(ring_bytes) / 8 * 7;
         let page_bytes = procfs::page_size();
-        let mut loaded = EbpfLoader::new()
+        let loaded = EbpfLoader::new()
             .btf(Some(&types))
             .override_global("OFFSETS", &resolved.offsets, true)
             .override_global("COUNT_SYSCALLS", &count_syscalls, true)
@@ -123,13 +123,12 @@ impl Loader {
             .map_max_entries("TLS_SOCKETS", settings.max_sockets)
             .map_max_entries("TLS_HANDLES", settings.max_sockets)
             .load(OBJECT)?;
-        let tails = map(&mut loaded, "TAILS")?;
-        Ok(Self { loaded, types, tails, multi: None, running: Vec::new(), libraries: None, syscall_programs: None })
+        Ok(Self { loaded, types, multi: None, running: Vec::new(), libraries: None, syscall_programs: None })
     }
 
     /// The object, with everything attached, and what belongs to it.
     pub(super) fn finish(self) -> Loaded {
-        Loaded { object: self.loaded, _tails: self.tails, libraries: self.libraries }
+        Loaded { object: self.loaded, libraries: self.libraries }
     }
 
     /// Whether a probe was attached.
@@ -165,11 +164,15 @@ impl Loader {
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
         let state = program_state(name, program.info().ok());
-        let array = self.loaded.map_mut(TLS_TAILS).ok_or_else(|| format!("the probes have no map {TLS_TAILS}"))?;
-        ProgramArray::try_from(array)
-            .and_then(|mut array| array.set(0, &fd, 0))
-            .map_err(|error| format!("{name}: {}", cause(&error)))?;
+        self.set_tail(TLS_TAILS, 0, name, &fd)?;
         Ok(state)
+    }
+
+    fn set_tail(&mut self, array: &'static str, index: u32, name: &str, program: &ProgramFd) -> Result<(), String> {
+        let array = self.loaded.map_mut(array).ok_or_else(|| format!("the probes have no map {array}"))?;
+        ProgramArray::try_from(array)
+            .and_then(|mut array| array.set(index, program, 0))
+            .map_err(|error| format!("{name}: {}", cause(&error)))
     }
 
     /// Attaches one probe, if it is wanted and can run.
@@ -246,9 +249,10 @@ impl Loader {
     pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, String> {
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
-        let fd = program.fd().map_err(|error| explain(name, &error))?;
-        self.tails.set(index, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
-        Ok(program_state(name, program.info().ok()))
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
+        let state = program_state(name, program.info().ok());
+        self.set_tail(TAILS, index, name, &fd)?;
+        Ok(state)
     }
 }
 
