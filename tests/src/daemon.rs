@@ -61,7 +61,10 @@ impl Daemon {
         let pid = self.child.insert(command.spawn().expect("hitscope starts")).id();
         let status = wait_until("hitscope collects", || {
             assert!(self.ended().is_none(), "hitscope ended:\n{}", self.log());
-            self.status().filter(|status| status["pid"] == pid)
+            let status = self.status().filter(|status| status["pid"] == pid)?;
+            // One that runs, but not yet in full, says so.
+            let ready = |probe: &Value| probe["running"] == false || probe["reason"].is_null();
+            status["probes"].as_array().is_some_and(|probes| probes.iter().all(ready)).then_some(status)
         });
         let probes = status["probes"].as_array().expect("probes");
         let wanted = |reason: &str| !reason.starts_with("turned off");

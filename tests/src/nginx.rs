@@ -40,6 +40,11 @@ impl Nginx {
     /// Serves `/small`, `/large` (by sendfile), `/items/…`, `/upload` (reads what it is sent), `/broken` (a 500); anything
     /// else is a 404.
     pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// With more of what stands in its `server` block.
+    pub fn with(more: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("hitscope-nginx-").tempdir_in("/tmp").expect("a temporary folder");
         let port = free_port();
         let path = folder.path().display();
@@ -57,6 +62,7 @@ impl Nginx {
              sendfile on;\nkeepalive_requests 1000000;\nclient_max_body_size 100m;\n\
              server {{\n\
              listen 127.0.0.1:{port};\nlisten unix:{path}/sink;\nroot {path}/files;\n\
+             {more}\n\
              location /items/ {{ return 200 'an item\n'; }}\n\
              location /broken {{ return 500 'broken\n'; }}\n\
              location /sink {{ access_log off; return 200 'taken\n'; }}\n\

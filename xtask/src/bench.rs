@@ -8,6 +8,7 @@ mod empty;
 mod history;
 mod load;
 mod overhead;
+mod tls;
 mod wire;
 
 use std::env;
@@ -50,6 +51,11 @@ enum Name {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Nanoseconds added per SSL_read and SSL_write
+    Tls {
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+    },
     /// Decoding of PostgreSQL's protocol without kernel: statements and bytes per second
     Wire,
     /// Bytes on disk per hit and process sample; one process's day out of a host's week
@@ -67,13 +73,13 @@ pub fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     if !bench.no_build {
         build::build(workspace)?;
         match &bench.name {
-            Name::Overhead { .. } | Name::Load { .. } => setup::tests(workspace)?,
+            Name::Overhead { .. } | Name::Load { .. } | Name::Tls { .. } => setup::tests(workspace)?,
             Name::Wire => wire::build(workspace)?,
             Name::History { .. } => history::build(workspace)?,
         }
     }
     // Built as the user, measured as root.
-    if matches!(bench.name, Name::Overhead { .. } | Name::Load { .. }) && !is_root() {
+    if matches!(bench.name, Name::Overhead { .. } | Name::Load { .. } | Name::Tls { .. }) && !is_root() {
         let mut command = as_root("env")?;
         command.arg(format!("HITSCOPE_CACHE={}", workspace.cache.display()));
         command.arg(env::current_exe().context("finding xtask itself")?).args(env::args_os().skip(1)).arg("--no-build");
@@ -85,6 +91,7 @@ pub fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     match bench.name {
         Name::Overhead { rounds } => overhead::run(workspace, &folder, rounds),
         Name::Load { names, pairs, seconds } => load::run(workspace, &names, pairs, seconds),
+        Name::Tls { rounds } => tls::run(workspace, &folder, rounds),
         Name::Wire => wire::run(workspace),
         Name::History { processes, days } => history::run(workspace, &folder, processes, days),
     }

@@ -109,6 +109,8 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
             why: "the database that the live tests watch, and its own count of statements to compare with",
         },
         Package { name: "wrk", shown_by: Shown::Program(&["wrk"]), why: "load for the web servers" },
+        Package { name: "wget", shown_by: Shown::Program(&["wget"]), why: "a client over GnuTLS" },
+        Package { name: "hey", shown_by: Shown::Program(&["hey"]), why: "a client over Go's TLS" },
         Package { name: "curl", shown_by: Shown::Program(&["curl"]), why: "a client of the live tests" },
         Package { name: "nginx-light", shown_by: Shown::Program(&["nginx"]), why: "the web server of the live tests" },
         Package { name: "nghttp2-client", shown_by: Shown::Program(&["h2load"]), why: "a client of HTTP/2 under load" },

@@ -9,7 +9,7 @@
 mod arrivals;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_probe_read_user},
     macros::{map, raw_tracepoint},
     maps::{LruHashMap, PerCpuArray},
     programs::RawTracePointContext,
@@ -147,9 +147,6 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
         super::syscalls::tail_call(context, super::syscalls::TAIL_DATAGRAM);
         return None;
     }
-    if thread.tls.handle != 0 {
-        return by_tls_library(&mut thread.tls, state, socket, file);
-    }
     let buffer = arguments[1];
     let direction = match class(syscall) {
         Class::Buffer(direction)
@@ -158,12 +155,19 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
         | Class::Messages(direction) => direction,
         _ => SENT,
     };
+    if thread.tls.handle != 0 {
+        return by_tls_library(&mut thread.tls, state, socket, file, direction);
+    }
     turn(state, socket, direction);
     if matches!(class(syscall), Class::Buffer(_)) && may_begin_tls(state, direction) && is_tls_record(buffer, result) {
         state.tls = 1;
     }
     // What a program decrypts of its own memory it has most often just received.
-    thread.tls.received = if direction == RECEIVED && state.tls != 0 { socket } else { 0 };
+    if direction == RECEIVED && state.tls != 0 {
+        thread.tls.has_received(socket, arrived_ns(state));
+    } else {
+        thread.tls.received = 0;
+    }
     if matches!(state.verdict, VERDICT_IGNORED | VERDICT_ENCRYPTED) {
         return None;
     }
@@ -211,7 +215,13 @@ pub fn turn(state: &mut SocketState, key: u64, direction: u32) {
 
 /// A call within one of a TLS library, which so is found to use this socket; what it moves is encrypted.
 #[inline(always)]
-fn by_tls_library(call: &mut super::tls::Call, state: &mut SocketState, socket: u64, file: Address) -> Option<()> {
+fn by_tls_library(
+    call: &mut super::tls::Call,
+    state: &mut SocketState,
+    socket: u64,
+    file: Address,
+    direction: u32,
+) -> Option<()> {
     // One that user space no longer knows, or that is none of its kind.
     if state.verdict == VERDICT_IGNORED && describe(socket, file).is_none() {
         call.socket = super::tls::NOT_FOLLOWED;
@@ -220,8 +230,21 @@ fn by_tls_library(call: &mut super::tls::Call, state: &mut SocketState, socket: 
     state.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
     state.verdict = VERDICT_ENCRYPTED;
     state.tls = 1;
-    call.socket = socket;
+    if direction == RECEIVED {
+        call.has_read(socket, arrived_ns(state));
+    } else {
+        call.socket = socket;
+    }
     None
+}
+
+/// When the first of the bytes that were just read had arrived, ns; 0: unknown.
+#[inline(always)]
+fn arrived_ns(state: &mut SocketState) -> u64 {
+    // SAFETY: the helper takes no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let queued_ns = arrivals::queued_ns(state, now);
+    if queued_ns == 0 { 0 } else { now - queued_ns }
 }
 
 /// Bytes that a protocol may exchange before it turns to TLS.

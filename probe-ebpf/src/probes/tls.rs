@@ -50,6 +50,8 @@ pub struct Call {
     pub socket: u64,
     /// The encrypted socket that the thread last received from by itself, until a call takes the bytes; 0: none.
     pub received: u64,
+    /// When the first of the bytes that it decrypts had arrived at the socket, ns; 0: it has not read any; [`NEVER`]: unknown.
+    arrived_ns: u64,
     /// After the return: plaintext that is not yet sent to user space.
     left: u64,
     /// After the return: `RECEIVED` or `SENT`, and pieces so far.
@@ -58,9 +60,38 @@ pub struct Call {
 }
 
 impl Call {
-    pub const NONE: Self =
-        Self { handle: 0, buffer: 0, moved: 0, enter_ns: 0, socket: 0, received: 0, left: 0, direction: 0, pieces: 0 };
+    pub const NONE: Self = Self {
+        handle: 0,
+        buffer: 0,
+        moved: 0,
+        enter_ns: 0,
+        socket: 0,
+        received: 0,
+        arrived_ns: 0,
+        left: 0,
+        direction: 0,
+        pieces: 0,
+    };
+
+    /// The library has read from this socket bytes that had arrived then, ns; 0: unknown.
+    #[inline(always)]
+    pub fn has_read(&mut self, socket: u64, arrived_ns: u64) {
+        if self.socket != socket || self.arrived_ns == 0 {
+            self.arrived_ns = if arrived_ns == 0 { NEVER } else { arrived_ns };
+        }
+        self.socket = socket;
+    }
+
+    /// The program has received from this encrypted socket by itself.
+    #[inline(always)]
+    pub fn has_received(&mut self, socket: u64, arrived_ns: u64) {
+        self.arrived_ns = if arrived_ns == 0 { NEVER } else { arrived_ns };
+        self.received = socket;
+    }
 }
+
+/// In [`Call::arrived_ns`].
+const NEVER: u64 = u64::MAX;
 
 /// In [`Call::socket`]: one that is not followed, such as a datagram socket.
 pub const NOT_FOLLOWED: u64 = u64::MAX;
@@ -175,7 +206,9 @@ fn enter(context: &ProbeContext) -> Option<()> {
     // SAFETY: the helper takes no arguments.
     call.enter_ns = unsafe { bpf_ktime_get_ns() };
     call.socket = 0;
-    if call.received != 0 {
+    if call.received == 0 {
+        call.arrived_ns = 0;
+    } else {
         tie_by_order(call, &key(handle));
     }
     Some(())
@@ -196,6 +229,8 @@ fn tie_by_order(call: &mut Call, key: &TlsKey) {
     // A call on another connection takes nothing.
     if known.is_none() || known == Some(socket) {
         call.received = 0;
+    } else {
+        call.arrived_ns = NEVER;
     }
 }
 
@@ -290,7 +325,14 @@ fn step(context: &RetProbeContext, thread: &mut Thread) -> Option<()> {
     let head = if moved < allowance { moved } else { allowance };
     let rest = moved - head;
     let tail = if rest < TAIL_BYTES { rest } else { TAIL_BYTES };
-    let piece = Piece { socket, direction, moved, head, tail, offset: state.offset[direction as usize] };
+    // What comes out of the library's own buffer had arrived with what was read last.
+    match thread.tls.arrived_ns {
+        0 => {}
+        NEVER => state.arrived_ns = 0,
+        arrived_ns => state.arrived_ns = arrived_ns,
+    }
+    let arrived_ns = if direction == RECEIVED { state.arrived_ns } else { 0 };
+    let piece = Piece { socket, direction, moved, head, tail, offset: state.offset[direction as usize], arrived_ns };
     state.offset[direction as usize] += moved;
     state.run_bytes += moved;
     if tail == 0 && head < 256 {
@@ -321,6 +363,8 @@ struct Piece {
     head: u64,
     tail: u64,
     offset: u64,
+    /// 0: unknown.
+    arrived_ns: u64,
 }
 
 #[repr(C)]
@@ -359,6 +403,7 @@ fn send<const SIZE: usize>(thread: &Thread, piece: &Piece) {
         let mut header = header(KIND_SEGMENT, size_of::<SegmentEvent>());
         header.size += (head + tail) as u32;
         let times = thread.times(header.time_ns);
+        let arrived = piece.arrived_ns != 0 && piece.arrived_ns < header.time_ns;
         (&raw mut (*record).event).write(SegmentEvent {
             header,
             socket: piece.socket,
@@ -366,7 +411,7 @@ fn send<const SIZE: usize>(thread: &Thread, piece: &Piece) {
             offset: piece.offset,
             length: piece.moved,
             times,
-            queued_ns: 0,
+            queued_ns: if arrived { header.time_ns - piece.arrived_ns } else { 0 },
             direction: piece.direction,
             head_len: head as u32,
             tail_len: tail as u32,

@@ -1,18 +1,16 @@
 //! Which TLS libraries the processes of this host use, and where in their files the functions lie.
 
+mod elf;
+
 use std::{
     collections::HashMap,
     ffi::OsStr,
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
-use object::{
-    Object, ObjectSegment, ObjectSymbol, ReadCache, ReadRef,
-    read::elf::{ElfFile64, FileHeader},
-};
+use elf::Elf;
 
 /// A file, by device and inode number as `/proc/<pid>/maps` shows them.
 pub type FileId = (Box<str>, u64);
@@ -126,34 +124,7 @@ fn concat_triple() -> String {
 /// # Errors
 /// When the file cannot be read, or is no 64-bit ELF file.
 pub fn functions(path: &Path, names: &[&str]) -> io::Result<Vec<Option<u64>>> {
-    let file = File::open(path)?;
-    let cache = ReadCache::new(file);
-    let elf = ElfFile64::<object::NativeEndian, _>::parse(&cache).map_err(io::Error::other)?;
-    let mut found = vec![None; names.len()];
-    look(&elf, elf.dynamic_symbols(), names, &mut found);
-    if found.iter().all(Option::is_none) {
-        look(&elf, elf.symbols(), names, &mut found);
-    }
-    Ok(found)
-}
-
-fn look<'data, E: FileHeader, R: ReadRef<'data>>(
-    elf: &object::read::elf::ElfFile<'data, E, R>,
-    symbols: impl Iterator<Item = impl ObjectSymbol<'data>>,
-    names: &[&str],
-    found: &mut [Option<u64>],
-) {
-    for symbol in symbols {
-        let Ok(name) = symbol.name_bytes() else { continue };
-        if symbol.is_undefined() || !(name.starts_with(b"SSL_") || name.starts_with(b"gnutls_")) {
-            continue;
-        }
-        if let Some(index) = names.iter().position(|known| known.as_bytes() == name) {
-            let address = symbol.address();
-            let segment = elf.segments().find(|it| (it.address()..it.address() + it.size()).contains(&address));
-            found[index] = segment.map(|segment| address - segment.address() + segment.file_range().0);
-        }
-    }
+    Elf::open(path)?.functions(names)
 }
 
 /// A program file smaller than this has no TLS library of its own in it, bytes.
@@ -202,7 +173,7 @@ pub fn why_not(procfs: &Path, pid: u32, mapped: &[Mapped]) -> &'static str {
     let program = program(procfs, pid, mapped).and_then(|index| mapped[index].reachable(procfs, pid));
     if has(b"libjvm.so") {
         "Java does TLS by itself"
-    } else if program.is_some_and(|path| has_section(&path, &[b".go.buildinfo", b".note.go.buildid"])) {
+    } else if program.is_some_and(|path| has_section(&path, &[".go.buildinfo", ".note.go.buildid"])) {
         "Go does TLS by itself"
     } else if has(b"libnss3.so") || has(b"libssl3.so") {
         "its TLS library is NSS, which is not looked into"
@@ -213,11 +184,8 @@ pub fn why_not(procfs: &Path, pid: u32, mapped: &[Mapped]) -> &'static str {
     }
 }
 
-fn has_section(path: &Path, names: &[&[u8]]) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    let cache = ReadCache::new(file);
-    let Ok(elf) = ElfFile64::<object::NativeEndian, _>::parse(&cache) else { return false };
-    names.iter().any(|name| elf.section_by_name_bytes(name).is_some())
+fn has_section(path: &Path, names: &[&str]) -> bool {
+    Elf::open(path).and_then(|elf| elf.has_section(names)).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -281,8 +249,9 @@ broken";
         let own = std::env::current_exe().unwrap();
         let names = ["SSL_surely_not", "gnutls_surely_not"];
         assert_eq!(functions(&own, &names).unwrap(), [None, None]);
+        assert!(functions(&own, &["main"]).unwrap()[0].is_some());
         assert!(functions(Path::new("/proc/self/maps"), &names).is_err());
-        assert!(!has_section(&own, &[b".go.buildinfo"]) && has_section(&own, &[b".text"]));
+        assert!(!has_section(&own, &[".go.buildinfo"]) && has_section(&own, &[".text"]));
         let mapped = mapped(Path::new("/proc"), std::process::id()).unwrap();
         let program = program(Path::new("/proc"), std::process::id(), &mapped).unwrap();
         assert_eq!(mapped[program].path, own);

@@ -9,6 +9,7 @@ mod sched;
 mod sockets;
 mod syscalls;
 mod tls;
+mod uprobes;
 
 use std::{
     collections::BTreeSet,
@@ -194,14 +195,26 @@ impl Probes {
     /// # Errors
     /// When the thread that does so cannot be started.
     pub fn follow(&mut self, procfs: &Path) -> io::Result<Readable> {
-        if let Some(reason) = self.states.iter().find(|it| it.name == "tls").and_then(|it| it.reason.clone()) {
+        let state = self.states.iter().find(|state| state.name == tls::DEFINITION.name && !state.running);
+        if let Some(reason) = state.and_then(|state| state.reason.clone()) {
             return Ok(Readable::off(reason));
         }
         let follower = match self.follower.take() {
             Some(follower) => follower,
             None => tls::Follower::start(self.loaded.clone(), procfs)?,
         };
-        Ok(self.follower.insert(follower).readable())
+        let readable = self.follower.insert(follower).readable();
+        self.note_libraries();
+        Ok(readable)
+    }
+
+    /// Says in the state of `tls` whether the processes that ran before it are still being looked at.
+    fn note_libraries(&mut self) {
+        let Some(follower) = &self.follower else { return };
+        let looking = !follower.has_looked();
+        if let Some(state) = self.states.iter_mut().find(|state| state.name == tls::DEFINITION.name) {
+            state.reason = looking.then(|| "still looking for libraries of programs that ran before".to_owned());
+        }
     }
 
     /// A program was started: it may load a TLS library.
@@ -242,6 +255,7 @@ impl Probes {
 
     /// Hands over what the per-CPU maps counted since the last time, and the losses.
     pub fn drain(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        self.note_libraries();
         let finished = self.current_generation;
         self.current_generation ^= 1;
         if self.generation.set(0, self.current_generation, 0).is_err() {

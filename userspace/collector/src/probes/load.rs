@@ -4,14 +4,20 @@ use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
-    maps::{Map, MapData, MapError, ProgramArray},
-    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramInfo, RawTracePoint, UProbe},
+    maps::{Map, MapError, ProgramArray},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramFd, ProgramInfo, RawTracePoint, UProbe},
 };
 
-use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries};
+use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries, uprobes::Multi};
 use crate::kernel::btf::{self, Resolved};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hitscope-probes.o"));
+
+/// Where programs find those that go on with their work. They stay with the object: the kernel empties such an array once
+/// nobody holds it.
+const TAILS: &str = "TAILS";
+/// The same of the probe `tls`.
+const TLS_TAILS: &str = "TLS_TAILS";
 
 /// Why no probe at all could be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -76,8 +82,6 @@ where
 /// The object in the kernel with its programs attached.
 pub(super) struct Loaded {
     pub(super) object: Ebpf,
-    /// The kernel empties these arrays of programs once nobody holds them.
-    _tails: [ProgramArray<MapData>; 2],
     /// Where the probe `tls` runs.
     pub(super) libraries: Option<Libraries>,
 }
@@ -86,8 +90,7 @@ pub(super) struct Loaded {
 pub(super) struct Loader {
     loaded: Ebpf,
     types: Btf,
-    tails: ProgramArray<MapData>,
-    tls_tails: ProgramArray<MapData>,
+    multi: Option<Multi>,
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
     syscall_programs: Option<Result<Vec<ProgramState>, String>>,
@@ -108,7 +111,7 @@ impl Loader {
         let wake_bytes = u64::from(ring_bytes) / 32;
         let segment_limit_bytes = u64::from(ring_bytes) / 8 * 7;
         let page_bytes = procfs::page_size();
-        let mut loaded = EbpfLoader::new()
+        let loaded = EbpfLoader::new()
             .btf(Some(&types))
             .override_global("OFFSETS", &resolved.offsets, true)
             .override_global("COUNT_SYSCALLS", &count_syscalls, true)
@@ -126,15 +129,12 @@ impl Loader {
             .map_max_entries("TLS_SOCKETS", settings.max_sockets)
             .map_max_entries("TLS_HANDLES", settings.max_sockets)
             .load(OBJECT)?;
-        let tails = map(&mut loaded, "TAILS")?;
-        let tls_tails = map(&mut loaded, "TLS_TAILS")?;
-        let running = Vec::new();
-        Ok(Self { loaded, types, tails, tls_tails, running, libraries: None, syscall_programs: None, absent })
+        Ok(Self { loaded, types, multi: None, running: Vec::new(), libraries: None, syscall_programs: None, absent })
     }
 
     /// The object, with everything attached, and what belongs to it.
     pub(super) fn finish(self) -> Loaded {
-        Loaded { object: self.loaded, _tails: [self.tails, self.tls_tails], libraries: self.libraries }
+        Loaded { object: self.loaded, libraries: self.libraries }
     }
 
     /// Whether a probe was attached.
@@ -144,17 +144,41 @@ impl Loader {
 
     /// Attaches to the TLS libraries of the host's own programs.
     pub(super) fn attach_libraries(&mut self) -> Result<(), String> {
-        self.libraries = Some(Libraries::attach_host(&mut self.loaded, Path::new("/"))?);
+        self.libraries = Some(Libraries::attach_host(&mut self.loaded, self.multi.take(), Path::new("/"))?);
         Ok(())
+    }
+
+    /// Loads programs so that one link attaches each at all places of a file, and puts the last where they find it; `None`
+    /// where the kernel does not have it so.
+    pub(super) fn load_multi(&mut self, names: &[&'static str], tail: &'static str) -> Option<Vec<ProgramState>> {
+        let names = || names.iter().copied().chain([tail]);
+        let array = self.loaded.map(TLS_TAILS)?;
+        let multi = Multi::load(OBJECT, &self.loaded, names())
+            .and_then(|multi| multi.map(|multi| multi.set_tail(tail, array, 0).map(|()| multi)).transpose());
+        match multi {
+            Ok(multi) => self.multi = multi,
+            Err(error) => tracing::debug!("uprobes are attached one by one: {error}"),
+        }
+        let multi = self.multi.as_ref()?;
+        let state = |name| ProgramState { name, verified_instructions: multi.verified_instructions(name) };
+        Some(names().map(state).collect())
     }
 
     /// Puts the program that goes on with a long call where the others find it.
     pub(super) fn attach_tls_tail(&mut self, name: &'static str) -> Result<ProgramState, String> {
         let program: &mut UProbe = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
-        let fd = program.fd().map_err(|error| explain(name, &error))?;
-        self.tls_tails.set(0, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
-        Ok(program_state(name, program.info().ok()))
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
+        let state = program_state(name, program.info().ok());
+        self.set_tail(TLS_TAILS, 0, name, &fd)?;
+        Ok(state)
+    }
+
+    fn set_tail(&mut self, array: &'static str, index: u32, name: &str, program: &ProgramFd) -> Result<(), String> {
+        let array = self.loaded.map_mut(array).ok_or_else(|| format!("the probes have no map {array}"))?;
+        ProgramArray::try_from(array)
+            .and_then(|mut array| array.set(index, program, 0))
+            .map_err(|error| format!("{name}: {}", cause(&error)))
     }
 
     /// Attaches one probe, if it is wanted and can run.
@@ -234,9 +258,10 @@ impl Loader {
     pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, String> {
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
-        let fd = program.fd().map_err(|error| explain(name, &error))?;
-        self.tails.set(index, fd, 0).map_err(|error| format!("{name}: {}", cause(&error)))?;
-        Ok(program_state(name, program.info().ok()))
+        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
+        let state = program_state(name, program.info().ok());
+        self.set_tail(TAILS, index, name, &fd)?;
+        Ok(state)
     }
 }
 

@@ -4,10 +4,11 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
     fs,
-    os::unix::fs::MetadataExt,
+    os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{Builder, JoinHandle},
@@ -17,7 +18,7 @@ use std::{
 use aya::{
     Ebpf,
     programs::{
-        ProgramError, UProbe,
+        UProbe,
         uprobe::{UProbeLink, UProbeScope},
     },
 };
@@ -25,6 +26,7 @@ use aya::{
 use super::{
     Definition, ProgramState,
     load::{self, Loaded, Loader},
+    uprobes::Multi,
 };
 use crate::{
     facts::ProcessSample,
@@ -64,12 +66,19 @@ const FUNCTIONS: &[Function] = &[
     function("gnutls_deinit", "tls_free", None),
 ];
 
+/// The returns first: of a call whose begin was seen, the return is then seen, too.
 const PROGRAMS: [&str; 7] =
-    ["tls_enter", "tls_free", "tls_received", "tls_sent", "tls_received_ex", "tls_sent_ex", "tls_shaken"];
+    ["tls_received", "tls_sent", "tls_received_ex", "tls_sent_ex", "tls_shaken", "tls_enter", "tls_free"];
+/// Goes on with a long call.
+const TAIL: &str = "tls_piece";
 
 fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
     if !loader.runs("sockets") {
         return Err("it needs the probe `sockets`, which does not run".to_owned());
+    }
+    if let Some(states) = loader.load_multi(&PROGRAMS, TAIL) {
+        loader.attach_libraries()?;
+        return Ok(states);
     }
     let mut states = Vec::new();
     for name in PROGRAMS {
@@ -77,7 +86,7 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
         program.load().map_err(|error| load::explain(name, &error))?;
         states.push(load::program_state(name, program.info().ok()));
     }
-    states.push(loader.attach_tls_tail("tls_piece")?);
+    states.push(loader.attach_tls_tail(TAIL)?);
     // A program attached to what this host's own programs use says whether the kernel lets us.
     loader.attach_libraries()?;
     Ok(states)
@@ -88,19 +97,22 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
 pub(super) struct Libraries {
     /// By device and inode number, as `stat` has them.
     of_host: HashMap<(u64, u64), Result<(), String>>,
-    _links: Links,
+    links: Links,
+    /// How to attach to more; `None`: place by place.
+    multi: Option<Multi>,
 }
 
 impl Libraries {
     /// Attaches to the libraries in this host's folders: they stay attached, so that a program that is started is read
     /// from its first call on.
-    pub(super) fn attach_host(loaded: &mut Ebpf, root: &Path) -> Result<Self, String> {
+    pub(super) fn attach_host(loaded: &mut Ebpf, multi: Option<Multi>, root: &Path) -> Result<Self, String> {
         let mut of_host = HashMap::new();
         let mut links = Links::default();
         let mut refused = None;
         for path in libraries::of_host(root) {
             let Ok(metadata) = fs::metadata(&path) else { continue };
-            let result = attach_file(loaded, &path).map(|mut more| links.0.append(&mut more.0));
+            let result = attach_file(multi.as_ref(), &path, |name, offset| attach_place(loaded, name, offset, &path))
+                .map(|more| links.add(more));
             if let Err(reason) = &result {
                 refused = Some(format!("{}: {reason}", path.display()));
             }
@@ -108,29 +120,45 @@ impl Libraries {
         }
         match refused {
             Some(reason) if of_host.values().all(Result::is_err) => Err(reason),
-            _ => Ok(Self { of_host, _links: links }),
+            _ => Ok(Self { of_host, links, multi }),
         }
     }
 }
 
 /// Attachments; dropped, they end.
 #[derive(Default)]
-struct Links(Vec<UProbeLink>);
+struct Links {
+    multi: Vec<OwnedFd>,
+    single: Vec<UProbeLink>,
+}
+
+impl Links {
+    fn add(&mut self, mut more: Self) {
+        self.multi.append(&mut more.multi);
+        self.single.append(&mut more.single);
+    }
+}
 
 impl Drop for Links {
-    /// At each, the kernel waits until no CPU runs the program any more; so all wait at once.
+    /// At each, the kernel waits until no CPU runs the program any more. At links all wait at once. Single ones it lets go
+    /// of one after the other, whatever we do; and what then waits for its turn when SIGKILL comes, it never lets go of.
     fn drop(&mut self) {
         std::thread::scope(|scope| {
-            for link in self.0.drain(..) {
+            for link in self.multi.drain(..) {
                 // Without a thread, it ends here.
                 let _ = Builder::new().spawn_scoped(scope, move || drop(link));
             }
         });
+        self.single.clear();
     }
 }
 
-/// Attaches to the functions that a file has; says why nothing can be read by it.
-fn attach_file(loaded: &mut Ebpf, path: &Path) -> Result<Links, String> {
+/// Attaches to the functions that a file has; says why nothing can be read by it. `single` attaches at one place.
+fn attach_file(
+    multi: Option<&Multi>,
+    path: &Path,
+    mut single: impl FnMut(&'static str, u64) -> Result<UProbeLink, String>,
+) -> Result<Links, String> {
     let names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
     let offsets = libraries::functions(path, &names).map_err(|error| format!("cannot read it: {error}"))?;
     let has = |name| FUNCTIONS.iter().zip(&offsets).any(|(function, offset)| function.name == name && offset.is_some());
@@ -138,22 +166,27 @@ fn attach_file(loaded: &mut Ebpf, path: &Path) -> Result<Links, String> {
         return Err("it has no symbols of OpenSSL or GnuTLS".to_owned());
     }
     let mut links = Links::default();
-    for (function, offset) in FUNCTIONS.iter().zip(offsets) {
-        let Some(offset) = offset else { continue };
-        // The return first: of a call whose begin was seen, the return is then seen, too.
-        for name in function.returned.into_iter().chain([function.enter]) {
-            links.0.push(attach_program(loaded, name, offset, path)?);
+    for program in PROGRAMS {
+        let takes = |function: &Function| function.enter == program || function.returned == Some(program);
+        let places = FUNCTIONS.iter().zip(&offsets).filter(|(function, _)| takes(function));
+        let places: Vec<u64> = places.filter_map(|(_, offset)| *offset).collect();
+        match multi {
+            _ if places.is_empty() => {}
+            Some(multi) => {
+                links.multi.push(multi.attach(program, path, &places).map_err(|error| format!("{program}: {error}"))?);
+            }
+            None => {
+                for place in places {
+                    links.single.push(single(program, place)?);
+                }
+            }
         }
     }
     Ok(links)
 }
 
-fn attach_program(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLink, String> {
-    let program: &mut UProbe = loaded
-        .program_mut(name)
-        .ok_or_else(|| format!("the probes have no program {name}"))?
-        .try_into()
-        .map_err(|error: ProgramError| load::explain(name, &error))?;
+fn attach_place(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLink, String> {
+    let program: &mut UProbe = load::program(loaded, name)?;
     let link = program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))?;
     program.take_link(link).map_err(|error| load::explain(name, &error))
 }
@@ -220,6 +253,7 @@ pub(super) struct Follower {
     requests: Option<SyncSender<Request>>,
     thread: Option<JoinHandle<()>>,
     readable: Readable,
+    looked: Arc<AtomicBool>,
 }
 
 impl Follower {
@@ -227,7 +261,8 @@ impl Follower {
     pub(super) fn start(loaded: Arc<Mutex<Loaded>>, procfs: &Path) -> std::io::Result<Self> {
         let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default() };
         let (requests, waiting) = sync_channel(MAX_WAITING);
-        let (ready, started) = sync_channel(1);
+        let looked = Arc::new(AtomicBool::new(false));
+        let done = looked.clone();
         let libraries = loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries.take().unwrap_or_default();
         let mut work = Work {
             libraries,
@@ -241,13 +276,16 @@ impl Follower {
         };
         let run = move || {
             work.all();
-            let _ = ready.send(());
+            done.store(true, Ordering::Relaxed);
             work.run(&waiting);
         };
         let thread = Builder::new().name("libraries".into()).spawn(run)?;
-        // What runs already is read from the start on.
-        let _ = started.recv_timeout(Duration::from_secs(10));
-        Ok(Self { requests: Some(requests), thread: Some(thread), readable })
+        Ok(Self { requests: Some(requests), thread: Some(thread), readable, looked })
+    }
+
+    /// Whether the processes that ran before have all been looked at.
+    pub(super) fn has_looked(&self) -> bool {
+        self.looked.load(Ordering::Relaxed)
     }
 
     pub(super) fn readable(&self) -> Readable {
@@ -272,6 +310,14 @@ impl Follower {
     pub(super) fn processes(&self, sample: &ProcessSample) {
         let stats = sample.processes.iter().map(|observed| &observed.stat).filter(|stat| !stat.kernel_thread);
         self.request(Request::Processes(stats.map(|it| (it.pid, it.start_ticks, it.virtual_bytes)).collect()));
+    }
+}
+
+impl Drop for Work {
+    /// All attachments end together.
+    fn drop(&mut self) {
+        let links = &mut self.libraries.links;
+        self.attached.drain().for_each(|(_, more)| links.add(more));
     }
 }
 
@@ -397,8 +443,11 @@ impl Work {
                 if !holds {
                     return false;
                 }
-                attach_file(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object, &path)
-                    .map(|links| drop(self.attached.insert(mapped.file.clone(), links)))
+                let loaded = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+                attach_file(self.libraries.multi.as_ref(), &path, |name, offset| {
+                    attach_place(&mut loaded().object, name, offset, &path)
+                })
+                .map(|links| drop(self.attached.insert(mapped.file.clone(), links)))
             }
         };
         if let Err(reason) = &result {
