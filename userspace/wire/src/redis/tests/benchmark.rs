@@ -1,0 +1,106 @@
+//! Deep pipelines with large answers, as `redis-benchmark -P 16` makes them, captured as the probe does.
+
+use super::*;
+
+/// What the probe captures: so much of each call before the protocol is known, ...
+const UNKNOWN_BYTES: usize = 4096;
+/// ... then pieces of this size, whole up to so much without a turn, ...
+const PIECE_BYTES: usize = 8 << 10;
+const RUN_BYTES: usize = 64 << 10;
+/// ... and beyond that the two ends of each call.
+const HEAD_BYTES: usize = 128;
+const TAIL_BYTES: usize = 512;
+
+/// A player whose segments are those of the probe.
+struct Probe {
+    player: Player,
+    /// Whether the probe knows by now that the connection is decoded.
+    known: bool,
+    from_client: bool,
+    run: usize,
+}
+
+impl Probe {
+    fn new(client: bool) -> Self {
+        Self { player: Player::new(Settings::default(), client), known: false, from_client: false, run: 0 }
+    }
+
+    fn call(&mut self, from_client: bool, mut bytes: &[u8]) {
+        if from_client != self.from_client {
+            (self.from_client, self.run) = (from_client, 0);
+        }
+        while !bytes.is_empty() {
+            let (moved, head) = match (self.known, self.run < RUN_BYTES) {
+                (false, _) => (bytes.len(), UNKNOWN_BYTES),
+                (true, true) => (bytes.len().min(PIECE_BYTES), PIECE_BYTES),
+                (true, false) => (bytes.len(), HEAD_BYTES),
+            };
+            let (now, later) = bytes.split_at(moved);
+            self.player.part(from_client, now, head, TAIL_BYTES);
+            self.run += moved;
+            bytes = later;
+        }
+    }
+
+    /// The calls by which a server writes and a client reads that much.
+    fn exchange(&mut self, asks: &[u8], answers: &[u8], call: usize) {
+        self.call(true, asks);
+        for part in answers.chunks(call) {
+            self.call(false, part);
+        }
+    }
+}
+
+/// Turns of a pipeline of 16; the probe learns after so many of them that they are Redis'.
+fn sixteen(one: &str, answer: &[u8], turns: usize, learns: usize, call: usize, client: bool) -> Vec<String> {
+    let mut probe = Probe::new(client);
+    let (asks, answers) = (command(one).repeat(16), answer.repeat(16));
+    for turn in 0..turns {
+        probe.known = turn >= learns;
+        probe.exchange(&asks, &answers, call);
+    }
+    probe.player.close();
+    probe.player.said()
+}
+
+fn count(said: &[String], what: &str) -> usize {
+    said.iter().filter(|said| said.ends_with(what)).count()
+}
+
+fn lost(said: &[String], reason: &str) -> usize {
+    let count = |said: &String| said.strip_prefix("lost ")?.strip_suffix(reason)?.trim().parse::<usize>().ok();
+    said.iter().filter_map(count).sum()
+}
+
+#[test]
+fn large_answers() {
+    for elements in [100, 300, 500, 600, 3000] {
+        let answer = array(&vec![&b"VXK"[..]; elements]);
+        for client in [false, true] {
+            for call in [16 << 10, 77_776, 1 << 20] {
+                for learns in 0..4 {
+                    let said = sixteen("LRANGE mylist 0 599", &answer, 6, learns, call, client);
+                    assert_eq!(count(&said, "LRANGE mylist"), 6 * 16, "{elements} {client} {call} {learns}: {said:#?}");
+                    assert_eq!(said.iter().filter(|said| !said.starts_with("lost")).count(), 6 * 16, "{said:#?}");
+                    let whole = learns == 0 && 16 * answer.len() <= RUN_BYTES;
+                    assert!(!whole || lost(&said, "answer_incomplete") == 0, "{said:#?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn large_requests() {
+    let mset = (0..10).map(|_| "key:__rand_int__ VXK".to_owned()).collect::<Vec<_>>().join(" ");
+    for client in [false, true] {
+        for learns in 0..4 {
+            let said = sixteen(&format!("MSET {mset}"), b"+OK\r\n", 6, learns, 16 << 10, client);
+            let hits = (count(&said, "MSET key:__rand_int__"), count(&said, "<unresolved>"));
+            assert_eq!(hits.0 + hits.1, 6 * 16, "{client} {learns}: {said:#?}");
+            // Of each call before the protocol is known, the middle is missed.
+            assert_eq!(hits.1, 2 * learns.max(1), "{client} {learns}: {said:#?}");
+            assert!(said.iter().all(|said| !said.starts_with("lost")), "{said:#?}");
+        }
+    }
+}
