@@ -12,8 +12,10 @@ pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod redis;
 #[cfg(test)]
 mod replays;
+pub mod server;
 pub mod slack;
 pub mod talk;
 
@@ -22,3 +24,4 @@ pub use daemon::Daemon;
 pub use host::wait_until;
 pub use mariadb::Mariadb;
 pub use postgres::{Postgres, Via};
+pub use redis::Redis;
