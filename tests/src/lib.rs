@@ -4,7 +4,9 @@
 //! does that. They wait for conditions, with limits that only a hang reaches, and never judge how long something took.
 
 pub mod calls;
+pub mod capture;
 pub mod daemon;
+pub mod differences;
 pub mod host;
 pub mod http;
 pub mod mariadb;

@@ -16,6 +16,9 @@ use crate::{
 /// How often each command ran, by the name that `INFO commandstats` has for it: `get`, `config|get`.
 pub type Commands = BTreeMap<String, u64>;
 
+/// Stands in [`commands_by_hits`] for commands that were not captured.
+pub const UNRESOLVED: &str = "<unresolved>";
+
 /// A running server; dropped, it ends and its folder goes.
 pub struct Redis {
     server: Server,
@@ -32,6 +35,7 @@ impl Redis {
         command.arg("--unixsocket").arg(folder.path().join("socket")).arg("--dir").arg(folder.path());
         // Every command is in the slow log, with its time.
         command.args(["--slowlog-log-slower-than", "0", "--slowlog-max-len", "20000", "--logfile", ""]);
+        command.args(["--enable-debug-command", "local"]);
         let mut redis =
             Self { server: Server::start(&mut command, libc::SIGTERM, &folder.path().join("log")), folder, port };
         redis.server.listens(port);

@@ -7,7 +7,7 @@ use hitscope_tests::{
     calls::lost,
     host::{free_port, python},
     http, needs_probes,
-    nginx::{Access, Answers, Nginx, answer},
+    nginx::{Answers, Nginx, answer},
     number,
     postgres::succeed,
     server::{Server, folder},
@@ -112,41 +112,6 @@ fn wrk_and_nginx() {
             assert!(count.abs_diff(hits) <= 8 + missed, "{side}: {answers:?}, nginx: {expected:?}, lost: {lost}");
         }
     }
-}
-
-/// nginx's times are of the same order: its clock has steps of 1 ms, and it starts with the request's first byte.
-#[test]
-fn durations_and_nginx() {
-    needs_probes!();
-    let nginx = Nginx::start();
-    // Each hit by itself.
-    let mut daemon = Daemon::with("[collector]\nsampled_per_second = 100000\n");
-    // Each takes as long as the client reads.
-    for rate in ["8M", "20M", "40M"] {
-        curl(&["--limit-rate", rate, &nginx.url("/large")]);
-    }
-    for n in 0..20 {
-        curl(&[&nginx.url(&format!("/items/{n}"))]);
-    }
-    let rows = daemon.settled(&format!(
-        "SELECT duration_ns FROM hits WHERE protocol = 'http1' AND side = 'server' AND local_port = {} ORDER BY end_time",
-        nginx.port()
-    ));
-    let accesses = nginx.accesses();
-    assert_eq!(rows.len(), accesses.len(), "{}", lost(&daemon));
-    let difference =
-        |(row, access): (&Value, &Access)| number(&row["duration_ns"]) as f64 / 1e6 - access.duration_ms as f64;
-    let mut differences: Vec<f64> = rows.iter().zip(&accesses).map(difference).collect();
-    differences.sort_by(f64::total_cmp);
-    let at = |part: f64| differences[((differences.len() - 1) as f64 * part) as usize];
-    println!(
-        "hitscope less nginx, ms: least {:.2}, quartiles {:.2} {:.2} {:.2}, most {:.2}",
-        at(0.0),
-        at(0.25),
-        at(0.5),
-        at(0.75),
-        at(1.0)
-    );
 }
 
 #[test]
