@@ -1,6 +1,7 @@
 //! Deep pipelines with large answers, as `redis-benchmark -P 16` makes them, captured as the probe does.
 
 use super::*;
+use crate::testing::Random;
 
 /// What the probe captures: so much of each call before the protocol is known, ...
 const UNKNOWN_BYTES: usize = 4096;
@@ -40,6 +41,15 @@ impl Probe {
             self.run += moved;
             bytes = later;
         }
+    }
+
+    /// A call of which no record came.
+    fn lose(&mut self, from_client: bool, bytes: &[u8]) {
+        if from_client != self.from_client {
+            (self.from_client, self.run) = (from_client, 0);
+        }
+        self.run += bytes.len();
+        self.player.lose(&if from_client { Client(bytes.to_vec()) } else { Server(bytes.to_vec()) });
     }
 
     /// The calls by which a server writes and a client reads that much.
@@ -101,6 +111,57 @@ fn large_requests() {
             // Of each call before the protocol is known, the middle is missed.
             assert_eq!(hits.1, 2 * learns.max(1), "{client} {learns}: {said:#?}");
             assert!(said.iter().all(|said| !said.starts_with("lost")), "{said:#?}");
+        }
+    }
+}
+
+/// Whole calls are lost at random, of commands, of answers, or both; what then is hits and lost, of all commands.
+fn lossy(seed: u64, of_commands: bool, of_answers: bool, elements: usize, client: bool) -> [usize; 4] {
+    const TURNS: usize = 30;
+    let mut random = Random(seed);
+    let mut probe = Probe::new(client);
+    let answer = array(&vec![&b"VXK"[..]; elements]);
+    probe.exchange(&command("PING"), b"+PONG\r\n", 1 << 20);
+    probe.known = true;
+    probe.player.outcomes.clear();
+    for turn in 0..TURNS + 3 {
+        let asks = (0..16).flat_map(|_| command(&format!("LRANGE l{turn} 0 -1"))).collect::<Vec<_>>();
+        // The last turns are whole, so that what was open is settled.
+        let mut lost = |is: bool| is && turn < TURNS && random.below(4) == 0;
+        match lost(of_commands) {
+            true => probe.lose(true, &asks),
+            false => probe.call(true, &asks),
+        }
+        for part in answer.repeat(16).chunks(16 << 10) {
+            match lost(of_answers) {
+                true => probe.lose(false, part),
+                false => probe.call(false, part),
+            }
+        }
+    }
+    probe.player.whole(&[asks("PING")]);
+    let said = probe.player.said();
+    let hits = said.iter().filter(|said| !said.starts_with("lost")).count();
+    assert_eq!(count(&said, &format!("LRANGE l{}", TURNS + 2)), 16, "{seed}: {said:#?}");
+    [hits, lost(&said, "answer_missed"), lost(&said, "request_missed"), (TURNS + 3) * 16]
+}
+
+#[test]
+fn each_command_is_a_hit_or_lost() {
+    for seed in 0..6 {
+        for elements in [1, 100, 600] {
+            for client in [false, true] {
+                let [hits, answers, requests, all] = lossy(seed, false, true, elements, client);
+                assert_eq!((hits + answers, requests), (all, 0), "answers lost: {seed} {elements} {client}");
+                let [hits, answers, requests, all] = lossy(seed, true, false, elements, client);
+                // Of 600 elements each, not all answers are seen.
+                let counted = elements < 600;
+                let sum = hits + answers + requests;
+                assert!(sum <= all && (!counted || sum == all), "commands lost: {seed} {elements} {client}");
+                // Where both were lost there is no trace.
+                let [hits, answers, requests, all] = lossy(seed, true, true, elements, client);
+                assert!(hits + answers + requests <= all, "both lost: {seed} {elements} {client}");
+            }
         }
     }
 }
