@@ -27,8 +27,8 @@ impl Capture {
     pub fn start(folder: &Path, port: u16) -> Self {
         let file = folder.join("capture.pcap");
         let mut command = Command::new("tcpdump");
-        // Whole packets, each written as it comes; as root, since the folder is another's.
-        command.args(["-i", "lo", "-n", "-s", "0", "-U", "--immediate-mode", "-B", "65536", "-Z", "root"]);
+        // Whole packets, with room for 128 MiB that are not written yet; as root, since the folder is ours.
+        command.args(["-i", "lo", "-n", "-s", "0", "-U", "-B", "131072", "-Z", "root"]);
         command.arg("-w").arg(&file).args(["tcp", "port", &port.to_string()]);
         let mut tcpdump = Server::start(&mut command, libc::SIGINT, &folder.join("tcpdump.log"));
         tcpdump.ready(|| None.or_else(|| fs::metadata(&file).ok().filter(|file| file.len() > 0)));
@@ -40,7 +40,8 @@ impl Capture {
         let mut sizes = Vec::new();
         wait_until("tcpdump has written all", || {
             sizes.push(fs::metadata(&self.file).expect("the capture").len());
-            let latest = sizes.len().checked_sub(20).map(|from| &sizes[from..])?;
+            // The kernel hands packets over a second after the first at the latest.
+            let latest = sizes.len().checked_sub(50).map(|from| &sizes[from..])?;
             latest.iter().all(|size| size == &latest[0]).then_some(())
         });
         signal(self.tcpdump.pid(), libc::SIGINT);

@@ -1,6 +1,11 @@
 //! A Redis of Debian's, in a folder of its own.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -63,9 +68,18 @@ impl Redis {
         command
     }
 
-    /// `redis-cli`; without more arguments it takes commands from its input, one by line.
+    /// `redis-cli`, to be told a command.
     pub fn cli(&self, via: Via) -> Command {
         self.client("redis-cli", via)
+    }
+
+    /// Has `redis-cli` say commands, one by line, on one connection.
+    pub fn say(&self, via: Via, options: &[&str], lines: &str) {
+        let mut command = self.cli(via);
+        command.args(options).stdin(Stdio::piped()).stdout(Stdio::null());
+        let mut cli = command.spawn().expect("redis-cli starts");
+        cli.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("it reads");
+        assert!(cli.wait().expect("redis-cli ends").success());
     }
 
     /// One command; returns what is printed of its answer.
