@@ -103,9 +103,9 @@ struct Record {
     tail: usize,
 }
 
-/// Segments kept at most, and bytes of them.
+/// Segments kept at most, and bytes of them: as much as the probe captures of a call before it knows the protocol.
 const MAX_RECORDS: usize = 128;
-const MAX_BYTES: usize = 4096;
+const MAX_BYTES: usize = 8 << 10;
 /// After so many turns that begin with something unknown, the connection is ignored: requests begin where a turn
 /// does, so a decoder would have known one of them.
 const MAX_MISSES: u32 = 8;
