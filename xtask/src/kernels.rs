@@ -32,6 +32,11 @@ const MATRIX: [Wanted; 5] = [
     Wanted::Newest,
 ];
 
+/// Why no other kernels can be tested on here, if so.
+pub fn cannot_run() -> Option<&'static str> {
+    (std::env::consts::ARCH != "x86_64").then_some("other kernels are booted on x86-64 only")
+}
+
 /// Has the kernels of the whole matrix in the cache, where tests find the descriptions of their types.
 pub fn fetch(workspace: &Workspace) -> Result<()> {
     fetch::fetch(workspace, &MATRIX).map(drop)

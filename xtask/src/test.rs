@@ -32,7 +32,10 @@ pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> bool {
         }
         tally.check("set-up of the tests", || setup::tests(workspace));
         // A test reads how each of them lays out its structures.
-        tally.check("kernels to test with", || kernels::fetch(workspace));
+        match kernels::cannot_run() {
+            None => drop(tally.check("kernels to test with", || kernels::fetch(workspace))),
+            Some(reason) => tally.skip("kernels to test with", reason),
+        }
         part(&mut tally, "Rust tests", |tally| rust_tests(workspace, filter, tally));
         part(&mut tally, "browser tests", |tally| browser_tests(workspace, filter, tally));
     }
@@ -167,7 +170,7 @@ fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) ->
         command.arg(&runner.executable).arg("--test-threads=1").args(filter).current_dir(&runner.package);
         run_rust(workspace, &name, &mut command, tally);
     }
-    if filter.is_none() {
+    if filter.is_none() && kernels::cannot_run().is_none() {
         part(tally, "tests on other kernels", |tally| kernels::run_ends(workspace, &live, tally));
     }
     Ok(())
