@@ -1,7 +1,7 @@
 //! A PostgreSQL of Debian's, in a folder of its own.
 
 use std::{
-    fs,
+    env, fs,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -43,9 +43,7 @@ impl Postgres {
         let user = user("postgres", "postgresql-15");
         let folder = folder("hitscope-pg-", Some(user));
         let mut postgres = Self { folder, port: free_port(), server: None, user };
-        let mut initdb = postgres.as_server("initdb");
-        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--pgdata"]);
-        succeed(initdb.arg(postgres.data()));
+        postgres.make_cluster();
         let (socket, port) = (postgres.folder.path().display(), postgres.port);
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{socket}'\n\
@@ -61,6 +59,24 @@ impl Postgres {
         postgres.run();
         postgres.psql("create extension pg_stat_statements");
         postgres
+    }
+
+    /// A new cluster, or a copy of one, where making one would take long.
+    fn make_cluster(&self) {
+        let mut make = match env::var_os("HITSCOPE_POSTGRES_CLUSTER") {
+            Some(cluster) => {
+                let mut copy = self.as_server("/bin/cp");
+                copy.arg("-a").arg(cluster);
+                copy
+            }
+            None => {
+                let mut initdb = self.as_server("initdb");
+                let settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"];
+                initdb.arg("--no-sync").args(settings).arg("--pgdata");
+                initdb
+            }
+        };
+        succeed(make.arg(self.data()));
     }
 
     fn certificate(&self) {
@@ -121,6 +137,7 @@ impl Postgres {
     }
 
     fn as_server(&self, program: &str) -> Command {
+        // `join` leaves an absolute path as it is.
         let mut command = Command::new(Path::new(PROGRAMS).join(program));
         command.uid(self.user.0).gid(self.user.1).env_clear().env("LC_ALL", "C").current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -129,7 +146,6 @@ impl Postgres {
 
     /// A client that finds the server through libpq's variables.
     pub fn client(&self, program: impl AsRef<Path>, via: Via) -> Command {
-        // `join` leaves an absolute path as it is.
         let mut command = Command::new(Path::new(PROGRAMS).join(program));
         self.reaches(&mut command, via);
         command.stdin(Stdio::null());

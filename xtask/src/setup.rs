@@ -133,6 +133,17 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
         Package { name: "tcpdump", shown_by: Shown::Program(&["tcpdump"]), why: "packet captures of live traffic" },
         Package { name: "tshark", shown_by: Shown::Program(&["tshark"]), why: "what Wireshark reads in them" },
         Package { name: "chromium", shown_by: Shown::Program(&["chromium"]), why: "the browser tests" },
+        Package {
+            name: "qemu-system-x86",
+            shown_by: Shown::Program(&["qemu-system-x86_64"]),
+            why: "boots other kernels for the live tests",
+        },
+        Package { name: "busybox-static", shown_by: Shown::Program(&["busybox"]), why: "what those kernels start" },
+        Package { name: "openssl", shown_by: Shown::Program(&["openssl"]), why: "certificates of the live tests" },
+        Package { name: "lz4", shown_by: Shown::Program(&["lz4"]), why: "unpacks kernels" },
+        Package { name: "xz-utils", shown_by: Shown::Program(&["xz"]), why: "unpacks kernels" },
+        Package { name: "zstd", shown_by: Shown::Program(&["zstd"]), why: "unpacks kernels" },
+        Package { name: "bpftool", shown_by: Shown::Program(&["bpftool"]), why: "reads kernels' types, to compare" },
         Package { name: "bpftrace", shown_by: Shown::Program(&["bpftrace"]), why: "`bench overhead` compares with it" },
         Package {
             name: "python3-venv",
