@@ -24,7 +24,7 @@ pub enum Shown {
 }
 
 impl Package {
-    fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         match self.shown_by {
             Shown::Program(names) => names.iter().any(|name| find_program(name).is_some()),
             Shown::Files(paths) => paths.iter().all(|path| Path::new(path).exists()),

@@ -3,6 +3,7 @@
 //! Each verb does the set-up it needs, says what it does and why, and skips what is there.
 
 mod apt;
+mod arm64;
 mod bench;
 mod build;
 mod fuzz;
@@ -63,6 +64,8 @@ enum Verb {
         #[arg(long)]
         kvm: bool,
     },
+    /// Compile for arm64 on another machine, and run unit tests under emulation
+    CheckArm64,
     /// Measure; prints a table for docs/measurements.md
     Bench(bench::Bench),
     /// Write docs/tables.md anew from the schemas
@@ -111,6 +114,7 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
         }
         Verb::Test { filter } => return Ok(exit_code(test::run_all(workspace, filter.as_deref()))),
         Verb::TestKernels { versions, kvm } => return Ok(exit_code(kernels::run_all(workspace, &versions, kvm)?)),
+        Verb::CheckArm64 => return Ok(exit_code(arm64::run_all(workspace))),
         Verb::Bench(bench) => bench::run(workspace, bench)?,
         Verb::Docs => {
             setup::compiler()?;

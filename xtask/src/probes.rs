@@ -41,9 +41,9 @@ impl Toolchain {
         }
     }
 
-    /// Cargo with this compiler, for the probes' crate.
-    pub fn cargo(&self, workspace: &Workspace) -> Command {
-        // Rustup's cargo sets these for what it starts; the probes have another compiler.
+    /// Cargo with this compiler.
+    pub fn cargo(&self) -> Command {
+        // Rustup's cargo sets these for what it starts, which has another compiler here.
         let mut command = Command::new("cargo");
         for name in ["RUSTC", "RUSTDOC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
             command.env_remove(name);
@@ -57,24 +57,23 @@ impl Toolchain {
             }
         }
         command
-            .current_dir(workspace.root.join("probe-ebpf"))
-            .env("CARGO_TARGET_DIR", workspace.probes_target())
-            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(workspace))
-            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags());
-        command
     }
 }
 
-/// `cargo <verb>` for the BPF target.
-pub const TARGET: [&str; 5] = ["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--release", "--locked"];
+/// `cargo build` for the BPF target.
+const BUILD: [&str; 6] = ["build", "-Zbuild-std=core", "--target", "bpfel-unknown-none", "--release", "--locked"];
 
-fn flags() -> String {
-    format!("{} -Clink-arg=--btf", host_flags())
+fn flags(architecture: &str) -> String {
+    format!("{} -Clink-arg=--btf", architecture_flag(architecture))
 }
 
 /// Flags for looking at the probes with a host compiler.
 pub fn host_flags() -> String {
-    format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH)
+    architecture_flag(env::consts::ARCH)
+}
+
+fn architecture_flag(architecture: &str) -> String {
+    format!("--cfg=bpf_target_arch=\"{architecture}\"")
 }
 
 fn linker(workspace: &Workspace) -> PathBuf {
@@ -179,7 +178,7 @@ fn linker_runs(workspace: &Workspace) -> bool {
 /// Everything the compiled probes depend on.
 fn inputs(workspace: &Workspace, toolchain: &Toolchain) -> Result<Inputs> {
     Inputs::new()
-        .value((toolchain.version(), flags(), LINKER_VERSION, TARGET))
+        .value((toolchain.version(), flags(env::consts::ARCH), LINKER_VERSION, BUILD))
         .path(&workspace.root.join("probe-ebpf"))?
         .path(&workspace.root.join("schemas"))
 }
@@ -194,11 +193,22 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(object);
     }
     say!("build the probes ({})", toolchain.version());
-    run(toolchain.cargo(workspace).arg("build").args(TARGET))?;
-    let built = workspace.probes_target().join("bpfel-unknown-none/release/hitscope-probes");
+    let built = compile(workspace, &toolchain, env::consts::ARCH, &workspace.probes_target())?;
     stamp::copy_if_changed(&built, &object)?;
     inputs.mark_done(&stamp)?;
     Ok(object)
+}
+
+/// Compiles the probes for kernels of an architecture, as [`env::consts::ARCH`] names it; returns the object.
+pub fn compile(workspace: &Workspace, toolchain: &Toolchain, architecture: &str, target: &Path) -> Result<PathBuf> {
+    run(toolchain
+        .cargo()
+        .args(BUILD)
+        .current_dir(workspace.root.join("probe-ebpf"))
+        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(workspace))
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags(architecture)))?;
+    Ok(target.join("bpfel-unknown-none/release/hitscope-probes"))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::process::{as_root, can_be_root, find_program, read, run, version};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{build, fuzz, kernels, probes, setup, web};
+use crate::{arm64, build, fuzz, kernels, probes, setup, web};
 
 /// The crate whose tests load probes and start servers, as root.
 const LIVE: &str = "tests";
@@ -41,6 +41,7 @@ pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> bool {
     }
     if filter.is_none() {
         fuzz::run_in(workspace, Duration::from_secs(60), &mut tally);
+        arm64::run_in(workspace, &mut tally);
     }
     tally.finish()
 }
@@ -198,13 +199,13 @@ fn run_rust(workspace: &Workspace, name: &str, command: &mut Command, tally: &mu
     }
 }
 
-fn name(workspace: &Workspace, runner: &Runner) -> String {
+pub fn name(workspace: &Workspace, runner: &Runner) -> String {
     let package = runner.package.strip_prefix(&workspace.root).unwrap_or(&runner.package);
     format!("{} ({})", package.display(), runner.target)
 }
 
 /// The test executables that cargo's JSON messages name.
-fn runners(listing: &str) -> Result<Vec<Runner>> {
+pub fn runners(listing: &str) -> Result<Vec<Runner>> {
     let mut runners = Vec::new();
     for line in listing.lines().filter(|line| line.starts_with('{')) {
         let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
