@@ -23,7 +23,7 @@ use aya::{
 };
 
 use super::{
-    Definition, ProgramState,
+    Definition, ProgramState, Refusal,
     load::{self, Loaded, Loader},
 };
 use crate::{
@@ -67,9 +67,9 @@ const FUNCTIONS: &[Function] = &[
 const PROGRAMS: [&str; 7] =
     ["tls_enter", "tls_free", "tls_received", "tls_sent", "tls_received_ex", "tls_sent_ex", "tls_shaken"];
 
-fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
+fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     if !loader.runs("sockets") {
-        return Err("it needs the probe `sockets`, which does not run".to_owned());
+        return Err(Refusal::Needs("sockets"));
     }
     let mut states = Vec::new();
     for name in PROGRAMS {
@@ -155,7 +155,7 @@ fn attach_program(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Pat
         .try_into()
         .map_err(|error: ProgramError| load::explain(name, &error))?;
     let link = program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))?;
-    program.take_link(link).map_err(|error| load::explain(name, &error))
+    Ok(program.take_link(link).map_err(|error| load::explain(name, &error))?)
 }
 
 /// What is known of the files by everyone.
