@@ -1,6 +1,8 @@
 //! What the running kernel is and can do. Takes paths, so that tests feed it fixtures.
 
 pub mod btf;
+pub mod calls;
+pub mod config;
 
 use crate::event::Clock;
 

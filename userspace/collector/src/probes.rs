@@ -33,7 +33,7 @@ use hitscope_schemas::{
     sockets::{CloseEvent, PLAINTEXT_KEY, SegmentEvent, SocketEvent},
     syscalls::{SyscallKey, SyscallStats},
 };
-pub use load::Error;
+pub use load::{Error, Refusal};
 use load::{Loaded, Loader};
 use serde::{Deserialize, Serialize};
 pub use tls::Readable;
@@ -97,7 +97,7 @@ pub struct Definition {
     /// Kernel fields without which it cannot run, by their name in [`hitscope_schemas::offsets::Offsets`].
     pub needs: &'static [&'static str],
     /// Loads and attaches its programs; says why not.
-    attach: fn(&mut Loader) -> Result<Vec<ProgramState>, String>,
+    attach: fn(&mut Loader) -> Result<Vec<ProgramState>, Refusal>,
 }
 
 /// Every probe, in the order they are attached.
@@ -115,6 +115,9 @@ pub struct ProbeState {
     pub running: bool,
     /// Why it does not, or what it lacks.
     pub reason: Option<String>,
+    /// The same, for who decides what to do about it.
+    #[serde(skip)]
+    pub refusal: Option<Refusal>,
     /// Its programs in the kernel.
     pub programs: Vec<ProgramState>,
 }
@@ -319,6 +322,11 @@ impl Probes {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether the kernel lets the calling thread do what comes after loading: write to the maps, run the iterator.
+    pub fn usable(&mut self) -> bool {
+        self.round.set(0, self.current_round, 0).is_ok() && self.walk().is_ok()
     }
 
     /// Tells the kernel side what to do with a socket: one of `hitscope_schemas::sockets::VERDICT_*`.

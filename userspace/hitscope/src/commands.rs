@@ -10,14 +10,19 @@ pub mod run;
 pub mod serve;
 pub mod status;
 
-use std::path::Path;
+use std::{io, path::Path};
 
-use hitscope_collector::probes::{self, Probes};
+use hitscope_collector::{
+    kernel::calls::{Answer, Calls},
+    probes::{self, Probes},
+};
 use tokio::runtime::Runtime;
 
 use crate::{
+    capabilities::Capabilities,
     failure::{Explain, Failure},
-    host::{self, Fact, State},
+    host::{self, Fact, Host},
+    os,
 };
 
 /// A runtime for the commands that read or serve.
@@ -25,27 +30,48 @@ fn runtime() -> Result<Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().explain("cannot start the runtime")
 }
 
-/// Fails unless this process can load probes at all.
-fn require_privileges() -> Result<(), Failure> {
-    for fact in [host::privileges(Path::new("/proc")), host::btf(Path::new("/sys"))] {
-        if let Fact { state: State::Missing, reason, mend, .. } = fact {
-            let failure = Failure::new(format!("cannot trace this host: {reason}"));
-            return Err(mend.into_iter().fold(failure, Failure::help));
-        }
-    }
-    Ok(())
+/// Looks at the host; fails where it cannot be traced at all.
+fn require_host() -> Result<Host, Failure> {
+    let host = Host::here();
+    host::missing(&host).map_or(Ok(host), |fact| Err(cannot_trace(fact)))
 }
 
-/// Loads the probes; at least one must run.
-fn load_probes(settings: &probes::Settings) -> Result<Probes, Failure> {
-    let probes = Probes::load(settings)
-        .explain_help("cannot trace this host", "`hitscope check` tells what this host supports")?;
+fn cannot_trace(fact: Fact) -> Failure {
+    let failure = Failure::new(format!("cannot trace this host: {}", fact.reason));
+    fact.mend.into_iter().fold(failure, Failure::help)
+}
+
+/// Loads the probes, of which at least one must run, and gives up every privilege that is not needed from then on, but for
+/// those that are needed `beside`. Threads that run already keep theirs: so this comes before any is started.
+fn load_probes(host: &Host, settings: &probes::Settings, beside: Capabilities) -> Result<Probes, Failure> {
+    const PRIVILEGES: &str = "cannot give up privileges";
+    Capabilities::LOADING.and(beside).keep_only().explain(PRIVILEGES)?;
+    let mut probes = Probes::load(settings).map_err(|error| cannot_trace(host::not_loaded(host, &error)))?;
     if probes.states().iter().all(|state| !state.running) {
-        let reasons =
-            probes.states().iter().filter_map(|state| Some(format!("{}: {}", state.name, state.reason.as_ref()?)));
-        let reasons: Vec<String> = reasons.collect();
+        let reasons: Vec<String> = probes
+            .states()
+            .iter()
+            .map(|state| host::probe(host, state))
+            .map(|fact| format!("{}: {}", fact.name, fact.reason))
+            .collect();
         return Err(Failure::new(format!("cannot trace this host: no probe runs ({})", reasons.join("; ")))
-            .help("`hitscope check` tells what this host supports"));
+            .help("`hitscope check` tells what to do about each"));
     }
+    needed_on(&mut probes).explain(PRIVILEGES)?.and(beside).keep_only().explain(PRIVILEGES)?;
+    os::close_to_debuggers().explain(PRIVILEGES)?;
     Ok(probes)
+}
+
+/// What the loaded probes need for as long as they run. The kernel says so itself: each capability is laid aside and the calls
+/// are made that come later.
+fn needed_on(probes: &mut Probes) -> io::Result<Capabilities> {
+    let attaches = probes.states().iter().any(|state| state.name == "tls" && state.running);
+    let uprobes = || !attaches || Calls::ask(Path::new("/sys")).uprobe == Some(Answer::Allowed);
+    // CAP_SYS_ADMIN goes first: where it must stay, it stands for the others, too.
+    let mut needed = Capabilities::READING;
+    for capability in [Capabilities::SYS_ADMIN, Capabilities::PERFMON] {
+        needed = needed.and(capability.unless_it_works(uprobes)?);
+    }
+    // Before 5.19, bpf() is closed to everybody else where kernel.unprivileged_bpf_disabled is set, for what is loaded as well.
+    Ok(needed.and(Capabilities::BPF.unless_it_works(|| probes.usable())?))
 }

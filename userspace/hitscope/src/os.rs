@@ -66,6 +66,15 @@ pub fn set_no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
+/// Closes this process to debuggers without privileges, also of the same user, and keeps its memory, which holds what others
+/// said, out of core dumps.
+///
+/// # Errors
+/// The kernel's.
+pub fn close_to_debuggers() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
 /// Has the kernel kill this process when the thread that forked it ends. Becoming another user resets it.
 ///
 /// # Errors

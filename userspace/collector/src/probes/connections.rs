@@ -2,7 +2,7 @@
 
 use hitscope_schemas::connections::RemoteStats;
 
-use super::{Definition, ProgramState, load::Loader};
+use super::{Definition, ProgramState, Refusal, load::Loader};
 
 pub(super) const DEFINITION: Definition = Definition {
     name: "connections",
@@ -41,7 +41,7 @@ pub(super) const DEFINITION: Definition = Definition {
 pub(super) const WALK: &str = "connections_walk";
 
 /// Two of its programs are tail calls of the `syscalls` programs, in the order of `TAIL_*` in `probe-ebpf`.
-fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
+fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     loader.attach_syscall_programs()?;
     Ok(vec![
         loader.load_iterator(WALK, "task_file")?,

@@ -44,6 +44,57 @@ pub enum Error {
     NoMap(&'static str),
 }
 
+impl Error {
+    /// The kernel's error number, where it refused something.
+    pub fn errno(&self) -> Option<i32> {
+        errno(self)
+    }
+}
+
+/// Why a probe does not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The configuration says so.
+    #[error("turned off by `disabled` in the section [probes] of the configuration")]
+    Disabled,
+    /// Another probe does not run.
+    #[error("it needs the probe `{0}`, which does not run")]
+    Needs(&'static str),
+    /// The kernel refused one of its programs.
+    #[error("{program}: {text}")]
+    Kernel {
+        /// The program.
+        program: String,
+        /// The system call, such as `perf_event_open`; of `bpf()` the command, such as `bpf_prog_load`.
+        call: &'static str,
+        /// The error number, where there is one.
+        errno: Option<i32>,
+        /// What the kernel said.
+        text: String,
+    },
+    /// Something else is not as it must be.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Self {
+        Self::Other(text)
+    }
+}
+
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        refusal.to_string()
+    }
+}
+
+/// The first error number among an error and what caused it.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let io_error = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    io_error.or_else(|| error.source().and_then(errno))
+}
+
 /// An error with what caused it, in one line.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -68,7 +119,7 @@ where
 }
 
 /// A program of the loaded object.
-pub(super) fn program<'a, T>(loaded: &'a mut Ebpf, name: &str) -> Result<&'a mut T, String>
+pub(super) fn program<'a, T>(loaded: &'a mut Ebpf, name: &str) -> Result<&'a mut T, Refusal>
 where
     &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
 {
@@ -93,7 +144,7 @@ pub(super) struct Loader {
     multi: Option<Multi>,
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
-    syscall_programs: Option<Result<Vec<ProgramState>, String>>,
+    syscall_programs: Option<Result<Vec<ProgramState>, Refusal>>,
     /// Raw tracepoints that are taken for missing.
     absent: &'static [&'static str],
 }
@@ -143,7 +194,7 @@ impl Loader {
     }
 
     /// Attaches to the TLS libraries of the host's own programs.
-    pub(super) fn attach_libraries(&mut self) -> Result<(), String> {
+    pub(super) fn attach_libraries(&mut self) -> Result<(), Refusal> {
         self.libraries = Some(Libraries::attach_host(&mut self.loaded, self.multi.take(), Path::new("/"))?);
         Ok(())
     }
@@ -165,7 +216,7 @@ impl Loader {
     }
 
     /// Puts the program that goes on with a long call where the others find it.
-    pub(super) fn attach_tls_tail(&mut self, name: &'static str) -> Result<ProgramState, String> {
+    pub(super) fn attach_tls_tail(&mut self, name: &'static str) -> Result<ProgramState, Refusal> {
         let program: &mut UProbe = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
@@ -174,11 +225,11 @@ impl Loader {
         Ok(state)
     }
 
-    fn set_tail(&mut self, array: &'static str, index: u32, name: &str, program: &ProgramFd) -> Result<(), String> {
+    fn set_tail(&mut self, array: &'static str, index: u32, name: &str, program: &ProgramFd) -> Result<(), Refusal> {
         let array = self.loaded.map_mut(array).ok_or_else(|| format!("the probes have no map {array}"))?;
         ProgramArray::try_from(array)
             .and_then(|mut array| array.set(index, program, 0))
-            .map_err(|error| format!("{name}: {}", cause(&error)))
+            .map_err(|error| Refusal::Other(format!("{name}: {}", cause(&error))))
     }
 
     /// Attaches one probe, if it is wanted and can run.
@@ -186,24 +237,25 @@ impl Loader {
         let missing: Vec<&str> =
             probe.needs.iter().filter_map(|field| resolved.absent.get(field).map(String::as_str)).collect();
         let result = if settings.disabled.contains(probe.name) {
-            Err("turned off by `disabled` in the section [probes] of the configuration".to_owned())
+            Err(Refusal::Disabled)
         } else if !missing.is_empty() {
-            Err(format!("this kernel differs from those hitscope knows: {}", missing.join(", ")))
+            Err(format!("this kernel differs from those hitscope knows: {}", missing.join(", ")).into())
         } else {
             (probe.attach)(self)
         };
-        let (programs, reason) = match result {
+        let (programs, refusal) = match result {
             Ok(programs) => (programs, None),
-            Err(reason) => (Vec::new(), Some(reason)),
+            Err(refusal) => (Vec::new(), Some(refusal)),
         };
-        if reason.is_none() {
+        if refusal.is_none() {
             self.running.push(probe.name);
         }
-        ProbeState { name: probe.name, doc: probe.doc, running: reason.is_none(), reason, programs }
+        let reason = refusal.as_ref().map(ToString::to_string);
+        ProbeState { name: probe.name, doc: probe.doc, running: refusal.is_none(), reason, refusal, programs }
     }
 
     /// A program of the object.
-    pub(super) fn program<'a, T>(&'a mut self, name: &str) -> Result<&'a mut T, String>
+    pub(super) fn program<'a, T>(&'a mut self, name: &str) -> Result<&'a mut T, Refusal>
     where
         &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
     {
@@ -211,7 +263,7 @@ impl Loader {
     }
 
     /// The pair that sees every syscall; `syscalls` and `sockets` share it.
-    pub(super) fn attach_syscall_programs(&mut self) -> Result<Vec<ProgramState>, String> {
+    pub(super) fn attach_syscall_programs(&mut self) -> Result<Vec<ProgramState>, Refusal> {
         if self.syscall_programs.is_none() {
             let result =
                 ["sys_exit", "sys_enter"].into_iter().map(|name| self.attach_raw_tracepoint(name, name)).collect();
@@ -225,9 +277,9 @@ impl Loader {
         &mut self,
         name: &'static str,
         tracepoint: &str,
-    ) -> Result<ProgramState, String> {
+    ) -> Result<ProgramState, Refusal> {
         if self.absent.contains(&tracepoint) {
-            return Err(format!("{name}: the tracepoint {tracepoint} is taken for missing"));
+            return Err(format!("{name}: the tracepoint {tracepoint} is taken for missing").into());
         }
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
@@ -240,7 +292,7 @@ impl Loader {
         &mut self,
         name: &'static str,
         tracepoint: &str,
-    ) -> Result<ProgramState, String> {
+    ) -> Result<ProgramState, Refusal> {
         let program: &mut BtfTracePoint = program(&mut self.loaded, name)?;
         program.load(tracepoint, &self.types).map_err(|error| explain(name, &error))?;
         program.attach().map_err(|error| explain(name, &error))?;
@@ -248,14 +300,14 @@ impl Loader {
     }
 
     /// Loads a program that walks over things of the kernel; it runs when somebody reads from it.
-    pub(super) fn load_iterator(&mut self, name: &'static str, kind: &str) -> Result<ProgramState, String> {
+    pub(super) fn load_iterator(&mut self, name: &'static str, kind: &str) -> Result<ProgramState, Refusal> {
         let program: &mut Iter = program(&mut self.loaded, name)?;
         program.load(kind, &self.types).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
     }
 
     /// Puts a program where the syscall programs find it.
-    pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, String> {
+    pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, Refusal> {
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
@@ -269,28 +321,27 @@ pub(super) fn program_state(name: &'static str, info: Option<ProgramInfo>) -> Pr
     ProgramState { name, verified_instructions: info.and_then(|info| info.verified_instruction_count()) }
 }
 
-/// Why a program could not be loaded or attached, and what the user can do.
-pub(super) fn explain(program: &str, error: &ProgramError) -> String {
-    let io_error = match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
+/// Why a program could not be loaded or attached; what the user can do about it, `hitscope check` says.
+pub(super) fn explain(program: &str, error: &ProgramError) -> Refusal {
+    let (call, text) = match error {
+        ProgramError::LoadError { verifier_log, .. } => {
             let log = verifier_log.to_string();
             // The verifier's verdict stands at the end of its log, before the statistics.
             let last: Vec<&str> = log.lines().rev().filter(|line| !line.starts_with("processed ")).take(3).collect();
-            if last.iter().any(|line| !line.trim().is_empty()) {
-                let verdict: Vec<&str> = last.into_iter().rev().map(str::trim).collect();
-                return format!("{program}: the kernel's verifier refused it: {}", verdict.join("; "));
+            let verdict: Vec<&str> = last.into_iter().rev().map(str::trim).filter(|line| !line.is_empty()).collect();
+            if verdict.is_empty() {
+                let reason = errno(error).map_or_else(|| cause(error), describe);
+                ("bpf_prog_load", format!("the kernel does not take it: {reason}"))
+            } else {
+                ("bpf_prog_load", format!("the kernel's verifier refused it: {}", verdict.join("; ")))
             }
-            io_error
         }
-        ProgramError::SyscallError(error) => &error.io_error,
-        other => return format!("{program}: {}", cause(other)),
+        ProgramError::SyscallError(error) => (error.call, cause(error)),
+        other => ("", cause(other)),
     };
-    let mend = match io_error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            "; run as root, or with CAP_BPF and CAP_PERFMON, and CAP_SYS_ADMIN for uprobes; inside a container its seccomp profile must allow bpf() and perf_event_open(); kernel lockdown must not be `confidentiality`"
-        }
-        Some(libc::ENOENT | libc::EINVAL | libc::EOPNOTSUPP) => "; this kernel lacks the hook",
-        _ => "",
-    };
-    format!("{program}: {}{mend}", cause(error))
+    Refusal::Kernel { program: program.to_owned(), call, errno: errno(error), text }
+}
+
+fn describe(errno: i32) -> String {
+    std::io::Error::from_raw_os_error(errno).to_string()
 }

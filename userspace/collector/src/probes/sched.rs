@@ -7,7 +7,7 @@ use aya::{
 use hitscope_schemas::sched::ProcessTimes;
 
 use super::{
-    Definition, ProgramState,
+    Definition, ProgramState, Refusal,
     load::{self, Loader},
 };
 
@@ -30,7 +30,7 @@ pub(super) const DEFINITION: Definition = Definition {
 /// How often a thread that keeps its CPU is accounted, Hz.
 const TICK_HZ: u64 = 10;
 
-fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
+fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     let mut programs = Vec::new();
     for (program, tracepoint) in [
         ("sched_process_exit", "sched_process_exit"),
@@ -45,7 +45,7 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
     Ok(programs)
 }
 
-fn attach_tick(loader: &mut Loader) -> Result<ProgramState, String> {
+fn attach_tick(loader: &mut Loader) -> Result<ProgramState, Refusal> {
     const NAME: &str = "sched_tick";
     let program: &mut PerfEvent = loader.program(NAME)?;
     program.load().map_err(|error| load::explain(NAME, &error))?;

@@ -1,6 +1,6 @@
 //! `sockets`.
 
-use super::{Definition, ProgramState, load::Loader};
+use super::{Definition, ProgramState, Refusal, load::Loader};
 
 pub(super) const DEFINITION: Definition = Definition {
     name: "sockets",
@@ -28,7 +28,7 @@ pub(super) const DEFINITION: Definition = Definition {
 };
 
 /// Its programs are tail calls of the `syscalls` programs, in the order of `TAIL_*` in `probe-ebpf`.
-fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
+fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     loader.attach_syscall_programs()?;
     // How long requests lie unread. Kernels before 6.3 lack the first, and tell of TCP alone.
     let arrival = loader

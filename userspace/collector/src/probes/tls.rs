@@ -24,7 +24,7 @@ use aya::{
 };
 
 use super::{
-    Definition, ProgramState,
+    Definition, ProgramState, Refusal,
     load::{self, Loaded, Loader},
     uprobes::Multi,
 };
@@ -72,9 +72,9 @@ const PROGRAMS: [&str; 7] =
 /// Goes on with a long call.
 const TAIL: &str = "tls_piece";
 
-fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
+fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     if !loader.runs("sockets") {
-        return Err("it needs the probe `sockets`, which does not run".to_owned());
+        return Err(Refusal::Needs("sockets"));
     }
     if let Some(states) = loader.load_multi(&PROGRAMS, TAIL) {
         loader.attach_libraries()?;
@@ -188,7 +188,7 @@ fn attach_file(
 fn attach_place(loaded: &mut Ebpf, name: &'static str, offset: u64, path: &Path) -> Result<UProbeLink, String> {
     let program: &mut UProbe = load::program(loaded, name)?;
     let link = program.attach(offset, path, UProbeScope::AllProcesses).map_err(|error| load::explain(name, &error))?;
-    program.take_link(link).map_err(|error| load::explain(name, &error))
+    Ok(program.take_link(link).map_err(|error| load::explain(name, &error))?)
 }
 
 /// What is known of the files by everyone.

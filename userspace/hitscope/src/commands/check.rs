@@ -1,29 +1,25 @@
-use std::{path::Path, process::ExitCode};
+use std::process::ExitCode;
 
-use hitscope_collector::probes::{self, ProbeState};
+use hitscope_collector::probes;
 
 use crate::{
     cli::{self, ReportFormat},
     config::Sources,
     failure::{Explain, Failure},
-    host::{self, Fact, State},
+    host::{self, Fact, Host, State},
     print,
 };
 
 /// `hitscope check`
 pub fn check(arguments: &cli::Check) -> Result<ExitCode, Failure> {
     let config = Sources::for_command(&arguments.place, None)?.resolve()?;
-    let mut facts = host::facts(Path::new("/proc"), Path::new("/sys"));
+    let host = Host::here();
+    let mut facts = host::facts(&host);
     let possible = facts.iter().all(|fact| fact.state != State::Missing);
     facts.extend(if possible {
         match probes::check(&config.probes) {
-            Ok(states) => states.iter().map(|state| probe(state, &config.probes)).collect(),
-            Err(error) => vec![Fact {
-                name: "probes".into(),
-                state: State::Missing,
-                reason: error.to_string(),
-                mend: Some("if the reason does not tell, report it to the project".into()),
-            }],
+            Ok(states) => states.iter().map(|state| host::probe(&host, state)).collect(),
+            Err(error) => vec![host::not_loaded(&host, &error)],
         }
     } else {
         probes::REGISTRY.iter().map(|definition| untried(definition.name)).collect()
@@ -34,9 +30,20 @@ pub fn check(arguments: &cli::Check) -> Result<ExitCode, Failure> {
     }
     let works = would_run(&facts);
     if arguments.format == ReportFormat::Table {
-        println!("{}", if works { "`hitscope run` works here." } else { "`hitscope run` does not work here." });
+        println!("{}", verdict(works, &facts));
     }
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The last line for people.
+fn verdict(works: bool, facts: &[Fact]) -> String {
+    let off: Vec<&str> =
+        facts.iter().filter(|fact| fact.state != State::Ok).filter_map(|fact| fact.name.strip_prefix(PROBE)).collect();
+    match (works, off.is_empty()) {
+        (true, true) => "`hitscope run` works here.".into(),
+        (true, false) => format!("`hitscope run` works here, without {}.", off.join(", ")),
+        (false, _) => "`hitscope run` does not work here; the lines with \"missing\" say why, and what to do.".into(),
+    }
 }
 
 /// Nothing that everything needs is missing, and at least one probe runs.
@@ -46,19 +53,6 @@ fn would_run(facts: &[Fact]) -> bool {
 }
 
 const PROBE: &str = "probe ";
-
-fn probe(state: &ProbeState, settings: &probes::Settings) -> Fact {
-    let name = format!("{PROBE}{}", state.name);
-    let reason = state.reason.clone().unwrap_or_else(|| state.doc.to_owned());
-    let (state, mend) = if state.running {
-        (State::Ok, None)
-    } else if settings.disabled.contains(state.name) {
-        (State::Limited, Some("remove it from probes.disabled in the configuration".into()))
-    } else {
-        (State::Limited, Some("the other probes run without it; its reason says what this kernel lacks".into()))
-    };
-    Fact { name, state, reason, mend }
-}
 
 fn untried(name: &str) -> Fact {
     Fact {
@@ -99,6 +93,13 @@ mod tests {
         assert!(would_run(&[fact("kernel", State::Ok), fact("probe a", State::Limited), fact("probe b", State::Ok)]));
         assert!(!would_run(&[fact("kernel", State::Ok), fact("probe a", State::Limited)]));
         assert!(!would_run(&[fact("btf", State::Missing), fact("probe a", State::Ok)]));
+    }
+
+    #[test]
+    fn the_verdict_names_what_does_not_run() {
+        let facts = [fact("cgroup", State::Limited), fact("probe a", State::Ok), fact("probe b", State::Limited)];
+        assert_eq!(verdict(true, &facts), "`hitscope run` works here, without b.");
+        assert_eq!(verdict(true, &facts[..2]), "`hitscope run` works here.");
     }
 
     #[test]

@@ -20,16 +20,12 @@ use crate::{
 
 /// `hitscope record`
 pub fn record(arguments: &cli::Record) -> Result<ExitCode, Failure> {
-    super::require_privileges()?;
+    let host = super::require_host()?;
     let config = Sources::gather(arguments.config.as_deref())?.resolve()?;
     config.validate()?;
     let stop = signals::flag()?;
     let recorder = Recorder::create(&arguments.file, &Header::here(&config.host)).explain("cannot record")?;
-    Capabilities::TRACING
-        .and(Capabilities::for_uprobes(&config.probes))
-        .keep_only()
-        .explain("cannot give up privileges")?;
-    let probes = super::load_probes(&config.probes)?;
+    let probes = super::load_probes(&host, &config.probes, Capabilities::NONE)?;
     if let Some(duration) = arguments.duration {
         let stop = Arc::clone(&stop);
         // Ends with the process, should that end earlier.

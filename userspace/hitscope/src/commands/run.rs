@@ -10,12 +10,12 @@ use crate::{
     cli,
     config::{Config, Sources},
     failure::{Explain, Failure},
-    folder, os, signals,
+    folder, host, os, signals,
 };
 
 /// `hitscope run`
 pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
-    super::require_privileges()?;
+    let host = super::require_host()?;
     let sources = Sources::for_command(&arguments.place, arguments.listen.as_deref())?;
     let config = sources.resolve()?;
     config.validate()?;
@@ -25,8 +25,9 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
         check_port(&config)?;
     }
     folder::prepare(&config.data_dir, account.as_ref())?;
-    give_up_privileges(&config)?;
     let stop = signals::flag()?;
+    // Before the history, whose threads would keep the privileges that loading takes.
+    let probes = super::load_probes(&host, &config.probes, beside_tracing(&config, account.as_ref())?)?;
 
     // Operations and command lines are nobody else's business: they are for the server's group alone.
     let access = Access { group: Some(account.as_ref().map_or_else(os::own_ids, |account| account.ids).group) };
@@ -36,11 +37,11 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
     if recovery.parts > 0 {
         tracing::info!(rows = recovery.rows, torn_bytes = recovery.torn_bytes, "the open cube of the last run goes on");
     }
-    let probes = super::load_probes(&config.probes)?;
     let running: Vec<&str> = probes.states().iter().filter(|probe| probe.running).map(|probe| probe.name).collect();
     println!("tracing {} with the probes {}", config.host, running.join(", "));
-    for probe in probes.states().iter().filter(|probe| !probe.running) {
-        println!("not running: {}: {}", probe.name, probe.reason.as_deref().unwrap_or("no reason known"));
+    for fact in probes.states().iter().filter(|probe| !probe.running).map(|probe| host::probe(&host, probe)) {
+        println!("not running: {}: {}", fact.name, fact.reason);
+        fact.mend.iter().for_each(|mend| println!("  mend: {mend}"));
     }
 
     let (notes, noted) = mpsc::channel();
@@ -85,13 +86,12 @@ fn check_port(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// Keeps the capabilities that tracing and looking after the server take, before any thread is started. Somebody else's data
-/// folder also takes the right to write to it.
-fn give_up_privileges(config: &Config) -> Result<(), Failure> {
+/// What it takes beside tracing: looking after the server of another user, and writing to another user's data folder.
+fn beside_tracing(config: &Config, account: Option<&Account>) -> Result<Capabilities, Failure> {
     let data_dir = &config.data_dir;
     let owner =
         std::fs::metadata(data_dir).explain(format!("cannot use the data folder {}", data_dir.display()))?.uid();
     let others = if owner == os::own_ids().user { Capabilities::NONE } else { Capabilities::DAC_OVERRIDE };
-    let uprobes = Capabilities::for_uprobes(&config.probes);
-    Capabilities::RUNNING.and(others).and(uprobes).keep_only().explain("cannot give up privileges")
+    let server = if account.is_some() { Capabilities::SERVING } else { Capabilities::NONE };
+    Ok(others.and(server))
 }
