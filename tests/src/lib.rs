@@ -4,6 +4,7 @@
 //! does that. They wait for conditions, with limits that only a hang reaches, and never judge how long something took.
 
 pub mod calls;
+pub mod confined;
 pub mod daemon;
 pub mod host;
 pub mod http;
