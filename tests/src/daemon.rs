@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    confined,
     host::{binary, free_port, wait_until},
     http,
     postgres::succeed,
@@ -24,6 +25,10 @@ pub struct Daemon {
     folder: TempDir,
     data_dir: PathBuf,
     address: String,
+    /// What the command line starts with, before the program.
+    start: Vec<String>,
+    program: PathBuf,
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
@@ -45,17 +50,53 @@ impl Daemon {
         let folder = tempfile::Builder::new().prefix("hitscope-test-").tempdir_in("/tmp").expect("a temporary folder");
         // The server runs as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder open to all");
-        fs::write(folder.path().join("hitscope.toml"), config).expect("the configuration");
         let data_dir = folder.path().join("data");
-        Self { folder, data_dir, address: format!("127.0.0.1:{}", free_port()), child: None }
+        let address = format!("127.0.0.1:{}", free_port());
+        let (start, arguments) = (Vec::new(), Vec::new());
+        let daemon = Self { folder, data_dir, address, start, program: binary(), arguments, child: None };
+        daemon.configure(config);
+        daemon
+    }
+
+    /// Replaces the configuration, for the next run.
+    pub fn configure(&self, config: &str) {
+        fs::write(self.folder.path().join("hitscope.toml"), config).expect("the configuration");
+    }
+
+    /// `hitscope run` shall have these arguments, too.
+    #[must_use]
+    pub fn with_arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self
+    }
+
+    /// It shall run by a command line that starts so.
+    #[must_use]
+    pub fn under(mut self, start: Vec<String>) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// It shall run as [`confined::STRANGER`] with these capabilities, over a data folder of that user.
+    #[must_use]
+    pub fn under_as_stranger(mut self, capabilities: &[&str]) -> Self {
+        self.data_dir = confined::strangers_folder(self.folder.path());
+        self.program = confined::binary_for_all(self.folder.path());
+        self.under(confined::stranger(capabilities))
     }
 
     /// Starts, and waits until all probes collect.
     pub fn run(&mut self) {
+        let off = self.run_with_what_works();
+        assert!(off.iter().all(|(_, reason)| reason.starts_with("turned off")), "{off:?}");
+    }
+
+    /// Starts, and waits until it collects. Gives the probes that do not run, with the reasons.
+    pub fn run_with_what_works(&mut self) -> Vec<(String, String)> {
         let log = || File::options().create(true).append(true).open(self.log_path()).expect("the log");
-        let mut command = Command::new(binary());
+        let mut command = confined::command(&self.start, &self.program);
         command.arg("run").arg("--config").arg(self.folder.path().join("hitscope.toml")).arg("--data-dir");
-        command.arg(&self.data_dir).args(["--listen", &self.address]);
+        command.arg(&self.data_dir).args(["--listen", &self.address]).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log()).stderr(log()).env("RUST_BACKTRACE", "1");
         ends_with_us(&mut command, libc::SIGTERM);
         let pid = self.child.insert(command.spawn().expect("hitscope starts")).id();
@@ -67,9 +108,10 @@ impl Daemon {
             status["probes"].as_array().is_some_and(|probes| probes.iter().all(ready)).then_some(status)
         });
         let probes = status["probes"].as_array().expect("probes");
-        let wanted = |reason: &str| !reason.starts_with("turned off");
-        let fine = |probe: &Value| probe["running"] == true || !probe["reason"].as_str().is_none_or(wanted);
-        assert!(!probes.is_empty() && probes.iter().all(fine), "{probes:?}");
+        assert!(!probes.is_empty());
+        let text = |probe: &Value, key: &str| probe[key].as_str().unwrap_or_default().to_owned();
+        let off = probes.iter().filter(|probe| probe["running"] != true);
+        off.map(|probe| (text(probe, "name"), text(probe, "reason"))).collect()
     }
 
     fn log_path(&self) -> PathBuf {

@@ -5,6 +5,7 @@
 
 pub mod calls;
 pub mod capture;
+pub mod confined;
 pub mod daemon;
 pub mod differences;
 pub mod host;

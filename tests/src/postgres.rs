@@ -132,6 +132,11 @@ impl Postgres {
         self.folder.path()
     }
 
+    /// Process of the server.
+    pub fn pid(&self) -> u32 {
+        self.server.as_ref().expect("it runs").id()
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

@@ -1,7 +1,8 @@
 //! A process whose use of the machine is known, for the live tests.
 //!
 //! `burn MS THREADS CODE` uses so many milliseconds of CPU per thread and exits with the code; `syscalls N M` makes N
-//! failing `close` and M `getppid` calls, then waits for the end of its input.
+//! failing `close` and M `getppid` calls, then waits for the end of its input; `attach PID` tries to become that process's
+//! debugger and exits with the error number.
 
 use std::{env, hint::black_box, io::Read, process::ExitCode, thread};
 
@@ -29,7 +30,15 @@ fn main() -> ExitCode {
             let _ = std::io::stdin().read_to_end(&mut Vec::new());
             ExitCode::SUCCESS
         }
-        _ => panic!("burn or syscalls"),
+        Some("attach") => {
+            let pid = libc::pid_t::try_from(number(1)).expect("a pid");
+            let none = std::ptr::null_mut::<libc::c_void>();
+            // SAFETY: this request takes no pointers.
+            let result = unsafe { libc::ptrace(libc::PTRACE_ATTACH, pid, none, none) };
+            let errno = std::io::Error::last_os_error().raw_os_error().filter(|_| result != 0);
+            ExitCode::from(errno.and_then(|errno| u8::try_from(errno).ok()).unwrap_or(0))
+        }
+        _ => panic!("burn, syscalls or attach"),
     }
 }
 

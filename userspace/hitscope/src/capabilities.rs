@@ -63,6 +63,12 @@ impl Capabilities {
         Self(self.0 | other.0)
     }
 
+    /// With those that the kernel takes for granted of who has `CAP_SYS_ADMIN`, which was all there was before Linux 5.8.
+    #[must_use]
+    pub const fn and_implied(self) -> Self {
+        if self.has(Self::SYS_ADMIN) { self.and(Self::BPF).and(Self::PERFMON) } else { self }
+    }
+
     /// What is in this set and not in the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {

@@ -138,23 +138,4 @@ mod tests {
         let report = prepare(&file, None).unwrap_err().report();
         assert!(report.contains("cannot use the data folder") && report.contains("help: "), "{report}");
     }
-
-    /// Only root may give files away; elsewhere there is nothing to test.
-    #[test]
-    fn what_was_another_accounts_is_given_over() {
-        if own_ids().user != 0 {
-            eprintln!("not root: not tested");
-            return;
-        }
-        let root = tempfile::tempdir().unwrap();
-        let account = |id: u32| Account { name: id.to_string(), ids: Ids { user: id, group: id } };
-        prepare(root.path(), Some(&account(12_345))).unwrap();
-        let inside = root.path().join("server/state");
-        fs::write(&inside, "x").unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", root.path().join("server/link")).unwrap();
-        prepare(root.path(), Some(&account(23_456))).unwrap();
-        assert_eq!(fs::metadata(&inside).unwrap().uid(), 23_456);
-        assert_eq!(fs::metadata(root.path().join("open/alerts")).unwrap().gid(), 23_456);
-        assert_eq!(fs::metadata("/etc/hostname").unwrap().uid(), 0);
-    }
 }

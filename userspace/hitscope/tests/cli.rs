@@ -2,9 +2,12 @@
 
 mod common;
 
-use std::{fs, net::TcpListener, os::unix::process::CommandExt, path::Path};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
-use common::{NOBODY, Outcome, hitscope, is_root, program_for_everybody};
+use common::{Outcome, clean, eventually, free_address, get, hitscope, program, terminate};
 
 #[track_caller]
 fn refused(outcome: &Outcome, code: i32, parts: &[&str]) {
@@ -82,70 +85,18 @@ fn config_check_prints_what_is_in_effect_without_secrets() {
 }
 
 #[test]
-fn without_privileges_run_says_which() {
-    if !is_root() {
-        refused(&hitscope(&["run"]), 1, &["cannot trace this host: without CAP_BPF", "help: run it with sudo"]);
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let program = program_for_everybody(folder.path());
-    for command in [&["run", "--data-dir", "/tmp/never-made"][..], &["record", "/tmp/never-made"]] {
-        let outcome = Outcome::of(std::process::Command::new(&program).args(command).uid(NOBODY).gid(NOBODY));
-        refused(
-            &outcome,
-            1,
-            &["error: cannot trace this host: without ", "CAP_BPF", "CAP_PERFMON", "help: run it with sudo"],
-        );
-        assert_eq!(outcome.stderr.lines().count(), 2, "{outcome:?}");
-    }
-    assert!(!Path::new("/tmp/never-made").exists());
-    let outcome = Outcome::of(std::process::Command::new(&program).arg("check").uid(NOBODY).gid(NOBODY));
-    assert_eq!(outcome.code, Some(1), "{outcome:?}");
-    assert!(outcome.stdout.contains("privileges") && outcome.stdout.contains("mend: run it with sudo"), "{outcome:?}");
-}
-
-#[test]
-fn run_refuses_a_taken_port_and_an_unusable_folder_before_it_does_anything() {
-    if !is_root() {
-        eprintln!("not root: not tested");
-        return;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let data_dir = dir.path().join("data");
-    let outcome = hitscope(&["run", "--data-dir", data_dir.to_str().unwrap(), "--listen", &address]);
-    refused(&outcome, 1, &[&format!("cannot serve the page: {address} is in use"), "--listen"]);
-    assert!(!data_dir.exists());
-
-    let outcome = hitscope(&["run", "--no-serve", "--data-dir", "/proc/hitscope"]);
-    refused(&outcome, 1, &["cannot use the data folder /proc/hitscope: ", "help: use another folder with --data-dir"]);
-    let file = dir.path().join("file");
-    fs::write(&file, "").unwrap();
-    refused(
-        &hitscope(&["run", "--no-serve", "--data-dir", file.to_str().unwrap()]),
-        1,
-        &["cannot use the data folder"],
-    );
-}
-
-#[test]
 fn check_tells_the_facts_as_json_too() {
     let outcome = hitscope(&["check", "--format", "json"]);
     let facts: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     let names: Vec<&str> = facts.as_array().unwrap().iter().map(|fact| fact["name"].as_str().unwrap()).collect();
-    for name in [
-        "privileges",
-        "kernel",
-        "btf",
-        "lockdown",
-        "cgroup",
-        "probe syscalls",
-        "probe sched",
-        "probe sockets",
-        "probe tls",
-    ] {
+    for name in ["privileges", "kernel", "btf", "bpf", "perf events", "uprobes", "lockdown", "process ids", "cgroup"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    for fact in facts.as_array().unwrap() {
+        let keys: Vec<&str> = fact.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys.len(), 4, "{fact}");
+        assert!(["name", "state", "reason", "mend"].iter().all(|key| keys.contains(key)), "{fact}");
+        assert_eq!(fact["state"] == "ok", fact["mend"].is_null(), "{fact}");
     }
     let missing = facts.as_array().unwrap().iter().any(|fact| fact["state"] == "missing");
     assert_eq!(outcome.code, Some(i32::from(missing)), "{outcome:?}");
@@ -218,4 +169,23 @@ fn what_is_no_recording_is_refused() {
     let outcome = hitscope(&["replay", file.to_str().unwrap(), "--data-dir", data_dir.to_str().unwrap()]);
     refused(&outcome, 1, &["is not a hitscope recording"]);
     assert!(!data_dir.exists());
+}
+
+#[test]
+fn a_server_alone_serves_until_it_is_told_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = free_address();
+    let mut command = Command::new(program());
+    command.args(["serve", "--listen", &address.to_string()]).arg("--data-dir").arg(dir.path());
+    let mut server = clean(&mut command).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the server answers", || get(address, "/healthz"));
+    let second = hitscope(&["serve", "--data-dir", dir.path().to_str().unwrap(), "--listen", &address.to_string()]);
+    assert_eq!(second.code, Some(1));
+    assert!(second.stderr.contains("is in use"), "{second:?}");
+    terminate(&server);
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+
+    let open = hitscope(&["serve", "--data-dir", dir.path().to_str().unwrap(), "--listen", "0.0.0.0:0"]);
+    assert_eq!(open.code, Some(1));
+    assert!(open.stderr.contains("a token is needed"), "{open:?}");
 }

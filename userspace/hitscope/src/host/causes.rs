@@ -58,7 +58,7 @@ fn privileges(host: &Host) -> Fact {
             "start it outside of it: on the host itself, or in a container that is not rootless",
         );
     }
-    let lacking = Capabilities::NEEDED.without(have.effective);
+    let lacking = Capabilities::NEEDED.without(have.effective.and_implied());
     if lacking.is_empty() {
         return Fact::ok(NAME, Capabilities::NEEDED.names().join(", "));
     }
@@ -168,7 +168,7 @@ fn unknown(name: &str, capability: Capabilities) -> Fact {
 
 impl Host {
     fn may(&self, capability: Capabilities) -> bool {
-        self.privileges.as_ref().is_ok_and(|it| it.effective.has(capability) && !it.user_namespace)
+        self.privileges.as_ref().is_ok_and(|it| it.effective.and_implied().has(capability) && !it.user_namespace)
     }
 }
 
