@@ -508,7 +508,9 @@ fn links_are_of_many_places() {
     let descriptors = fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid())).expect("its descriptors");
     let texts: Vec<String> = descriptors.filter_map(|it| fs::read_to_string(it.ok()?.path()).ok()).collect();
     let of = |kind: &str| texts.iter().filter(|text| text.contains(&format!("link_type:\t{kind}"))).count();
-    assert!(of("uprobe_multi") > 0 && of("perf") == 0, "{texts:?}");
+    // The probe `sched` has a perf event on each CPU.
+    let cpus = thread::available_parallelism().expect("the number of CPUs").get();
+    assert!(of("uprobe_multi") > 0 && of("perf") <= cpus, "{texts:?}");
 }
 
 /// Killed while it lets go of the libraries, which processes use meanwhile, it leaves nothing behind in them.
