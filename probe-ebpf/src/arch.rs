@@ -18,6 +18,8 @@ pub enum Class {
     Close,
     /// `accept`, `accept4`.
     Accept,
+    /// `execve`, `execveat`: what comes next may be code of the other kind.
+    Exec,
     /// Nothing.
     Other,
 }
@@ -40,68 +42,101 @@ pub mod wait {
     pub const PROCESS: u8 = 6;
 }
 
+#[allow(dead_code, reason = "of the other architecture")]
+mod numbers;
+
+#[cfg(bpf_target_arch = "aarch64")]
+use numbers::AARCH64 as HERE;
+#[cfg(bpf_target_arch = "x86_64")]
+use numbers::X86_64 as HERE;
+
 /// Syscall numbers are below this; a power of two.
 const SYSCALLS: usize = 512;
 
-macro_rules! architecture {
-    (
-        $arch:literal, arguments $arguments:tt, $($name:ident = $number:literal),+;
-        $($wait:ident: $($call:literal),+;)+
-    ) => {
-        #[cfg(bpf_target_arch = $arch)]
-        mod numbers {
-            /// Byte offset of each argument in `pt_regs` at the exit of a syscall.
-            pub const ARGUMENTS: [usize; 5] = $arguments;
-            $(pub const $name: u32 = $number;)+
+/// Byte offset of each argument in `pt_regs` at the exit of a syscall.
+pub const ARGUMENTS: [usize; 5] = HERE.arguments;
 
-            /// `wait::*` by syscall number.
-            pub static WAITS: [u8; super::SYSCALLS] = {
-                let mut waits = [super::wait::OTHER; super::SYSCALLS];
-                $($(waits[$call] = super::wait::$wait;)+)+
-                waits
-            };
+/// What may sleep, by what it waits for. Old calls that an architecture never had (`poll` on aarch64) are no matter there.
+#[rustfmt::skip]
+const WAITING: &[(u8, &[&str])] = &[
+    (wait::LOCK, &["futex", "futex_waitv", "futex_wait", "semop", "semtimedop", "flock", "fcntl"]),
+    (wait::NETWORK, &[
+        "connect", "accept", "accept4", "sendto", "recvfrom", "sendmsg", "recvmsg", "recvmmsg", "sendmmsg", "sendfile",
+    ]),
+    (wait::DISK, &["io_getevents", "io_pgetevents"]),
+    (wait::AWAITED, &[
+        "read", "write", "readv", "writev", "poll", "ppoll", "select", "pselect6", "epoll_wait", "epoll_pwait",
+        "epoll_pwait2",
+    ]),
+    (wait::MEMORY, &["mmap", "mprotect", "munmap", "brk", "mremap", "madvise"]),
+    (wait::PROCESS, &["clone", "fork", "vfork", "clone3", "exit", "exit_group", "wait4", "waitid"]),
+];
+
+/// `wait::*` by syscall number; the upper half is that of 32-bit code, of which nothing is known.
+static WAITS: [u8; 2 * SYSCALLS] = {
+    let mut waits = [wait::OTHER; 2 * SYSCALLS];
+    let mut class = 0;
+    while class < WAITING.len() {
+        let (wait, names) = WAITING[class];
+        let mut name = 0;
+        while name < names.len() {
+            if let Some(number) = find(HERE.syscalls, names[name]) {
+                waits[number as usize] = wait;
+            }
+            name += 1;
         }
-    };
+        class += 1;
+    }
+    waits
+};
+
+const fn find(syscalls: &[(&str, u32)], name: &str) -> Option<u32> {
+    let mut index = 0;
+    while index < syscalls.len() {
+        if same(syscalls[index].0.as_bytes(), name.as_bytes()) {
+            return Some(syscalls[index].1);
+        }
+        index += 1;
+    }
+    None
 }
 
-// arch/x86/include/asm/ptrace.h (di, si, dx, r10, r8); arch/x86/entry/syscalls/syscall_64.tbl
-architecture!("x86_64", arguments [112, 104, 96, 56, 72],
-    READ = 0, WRITE = 1, CLOSE = 3, READV = 19, WRITEV = 20, SENDFILE = 40, SENDTO = 44, RECVFROM = 45,
-    SENDMSG = 46, RECVMSG = 47, RECVMMSG = 299, SENDMMSG = 307, ACCEPT = 43, ACCEPT4 = 288;
-    // futex, futex_waitv, futex_wait, semop, semtimedop, flock, fcntl
-    LOCK: 202, 449, 455, 65, 220, 73, 72;
-    // connect, accept, accept4, sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg, sendfile
-    NETWORK: 42, 43, 288, 44, 45, 46, 47, 299, 307, 40;
-    // io_getevents, io_pgetevents
-    DISK: 208, 333;
-    // read, write, readv, writev, poll, ppoll, select, pselect6, epoll_wait, epoll_pwait, epoll_pwait2
-    AWAITED: 0, 1, 19, 20, 7, 271, 23, 270, 232, 281, 441;
-    // mmap, mprotect, munmap, brk, mremap, madvise
-    MEMORY: 9, 10, 11, 12, 25, 28;
-    // clone, fork, vfork, clone3, exit, exit_group, wait4, waitid
-    PROCESS: 56, 57, 58, 435, 60, 231, 61, 247;
-);
-// arch/arm64/include/asm/ptrace.h (orig_x0, since x0 holds the result; x1, x2, x3, x4); include/uapi/asm-generic/unistd.h
-architecture!("aarch64", arguments [272, 8, 16, 24, 32],
-    READ = 63, WRITE = 64, CLOSE = 57, READV = 65, WRITEV = 66, SENDFILE = 71, SENDTO = 206, RECVFROM = 207,
-    SENDMSG = 211, RECVMSG = 212, RECVMMSG = 243, SENDMMSG = 269, ACCEPT = 202, ACCEPT4 = 242;
-    // futex, futex_waitv, futex_wait, semop, semtimedop, flock, fcntl
-    LOCK: 98, 449, 455, 193, 192, 32, 25;
-    // connect, accept, accept4, sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg, sendfile
-    NETWORK: 203, 202, 242, 206, 207, 211, 212, 243, 269, 71;
-    // io_getevents, io_pgetevents
-    DISK: 4, 292;
-    // read, write, readv, writev, ppoll, pselect6, epoll_pwait, epoll_pwait2
-    AWAITED: 63, 64, 65, 66, 73, 72, 22, 441;
-    // mmap, mprotect, munmap, brk, mremap, madvise
-    MEMORY: 222, 226, 215, 214, 216, 233;
-    // clone, clone3, exit, exit_group, wait4, waitid
-    PROCESS: 220, 435, 93, 94, 260, 95;
-);
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
+    }
+    index == a.len() && index == b.len()
+}
 
-use hitscope_schemas::sockets::{RECEIVED, SENT};
-pub use numbers::ARGUMENTS;
-use numbers::*;
+/// The number of a syscall that every architecture has.
+const fn number(name: &str) -> u32 {
+    find(HERE.syscalls, name).expect("in the table")
+}
+
+const READ: u32 = number("read");
+const WRITE: u32 = number("write");
+const CLOSE: u32 = number("close");
+const READV: u32 = number("readv");
+const WRITEV: u32 = number("writev");
+const SENDFILE: u32 = number("sendfile");
+const SENDTO: u32 = number("sendto");
+const RECVFROM: u32 = number("recvfrom");
+const SENDMSG: u32 = number("sendmsg");
+const RECVMSG: u32 = number("recvmsg");
+const RECVMMSG: u32 = number("recvmmsg");
+const SENDMMSG: u32 = number("sendmmsg");
+const ACCEPT: u32 = number("accept");
+const ACCEPT4: u32 = number("accept4");
+const EXECVE: u32 = number("execve");
+const EXECVEAT: u32 = number("execveat");
+const COMPAT_EXECVE: u32 = COMPAT | HERE.compat_execs[0].1;
+const COMPAT_EXECVEAT: u32 = COMPAT | HERE.compat_execs[1].1;
+
+use hitscope_schemas::{
+    sockets::{RECEIVED, SENT},
+    syscalls::COMPAT,
+};
 
 use crate::kernel::{Address, read};
 
@@ -119,7 +154,15 @@ pub fn arguments(registers: Address) -> Option<[u64; 4]> {
     Some([argument(a)?, argument(b)?, argument(c)?, argument(d)?])
 }
 
-/// The class of a syscall number.
+/// [`COMPAT`] when the thread whose `pt_regs` these are is 32-bit code, which calls by the numbers of another table; else 0.
+/// (64-bit code on x86 may do so too, by `int 0x80`; it does not, and would be taken for what it is.)
+#[inline(always)]
+pub fn mode(registers: Address) -> u32 {
+    let state = read::<u16>(registers, HERE.mode.offset);
+    if state.is_some_and(|state| state & HERE.mode.mask == HERE.mode.compat) { COMPAT } else { 0 }
+}
+
+/// The class of a syscall number; of 32-bit code's, whose buffers are laid out otherwise, only those that matter to all.
 #[inline(always)]
 pub fn class(syscall: u32) -> Class {
     match syscall {
@@ -134,6 +177,7 @@ pub fn class(syscall: u32) -> Class {
         SENDFILE => Class::File,
         CLOSE => Class::Close,
         ACCEPT | ACCEPT4 => Class::Accept,
+        EXECVE | EXECVEAT | COMPAT_EXECVE | COMPAT_EXECVEAT => Class::Exec,
         _ => Class::Other,
     }
 }
@@ -151,7 +195,8 @@ pub fn flags_argument(syscall: u32) -> Option<usize> {
 /// What a thread that sleeps in this syscall waits for, one of [`wait`].
 #[inline(always)]
 pub fn wait_of(syscall: u32) -> u8 {
-    WAITS[syscall as usize & (SYSCALLS - 1)]
+    let upper = if syscall & COMPAT != 0 { SYSCALLS } else { 0 };
+    WAITS[syscall as usize & (SYSCALLS - 1) | upper]
 }
 
 /// Whether a call of this class sends.

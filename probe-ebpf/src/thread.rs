@@ -26,9 +26,9 @@ const PLACES: u32 = 1 << 15;
 pub struct Thread {
     /// Kernel `pid`; 0: the place is free.
     pub thread_id: u32,
-    /// Number of the syscall it is in or was in last.
+    /// Number of the syscall it is in or was in last, with [`COMPAT`](hitscope_schemas::syscalls::COMPAT).
     pub syscall: u32,
-    /// When that began, ns; 0: none was seen yet.
+    /// When that began, ns; 0: none was seen yet, of this program.
     pub enter_ns: u64,
     /// Its process.
     pub process: ProcessKey,

@@ -177,4 +177,10 @@ offsets! {
     tcp_snd_nxt = "tcp_sock" "snd_nxt";
     /// First sequence number not acknowledged.
     tcp_snd_una = "tcp_sock" "snd_una";
+    /// Next sequence number to receive.
+    tcp_rcv_nxt = "tcp_sock" "rcv_nxt";
+    /// Length of a packet, from `data` on.
+    skb_len = "sk_buff" "len";
+    /// Where its headers not yet taken off begin.
+    skb_data = "sk_buff" "data";
 }

@@ -8,13 +8,16 @@ use crate::record;
 /// the first also those below, the last those above (275 s). A power of two, so that a mask bounds the index.
 pub const HISTOGRAM_BUCKETS: usize = 32;
 
+/// In a syscall's number: it was called by 32-bit code, which has a table of its own.
+pub const COMPAT: u32 = 1 << 15;
+
 /// Key: a process and a syscall number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct SyscallKey {
     /// Process (kernel `tgid`).
     pub pid: u32,
-    /// Syscall number of the host's architecture.
+    /// Syscall number of the host's architecture, or one of its 32-bit programs and [`COMPAT`].
     pub syscall: u16,
     /// See [`crate::sched::ProcessKey::generation`].
     pub generation: u16,

@@ -4,7 +4,9 @@
 //! does that. They wait for conditions, with limits that only a hang reaches, and never judge how long something took.
 
 pub mod calls;
+pub mod capture;
 pub mod daemon;
+pub mod differences;
 pub mod host;
 pub mod http;
 pub mod mariadb;
@@ -12,8 +14,10 @@ pub mod nginx;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod redis;
 #[cfg(test)]
 mod replays;
+pub mod server;
 pub mod slack;
 pub mod talk;
 
@@ -22,3 +26,4 @@ pub use daemon::Daemon;
 pub use host::wait_until;
 pub use mariadb::Mariadb;
 pub use postgres::{Postgres, Via};
+pub use redis::Redis;

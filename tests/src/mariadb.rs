@@ -1,13 +1,9 @@
 //! A MariaDB of Debian's, in a folder of its own.
 
 use std::{
-    fs::{self, File},
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        process::CommandExt,
-    },
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
@@ -15,16 +11,16 @@ use tempfile::TempDir;
 
 use crate::{
     calls::{Calls, add, number},
-    host::{free_port, python, wait_until},
+    host::{free_port, python},
     postgres::{Via, succeed, user},
-    process::{ends_with_us, signal},
+    server::{Server, folder},
 };
 
 /// A running server with the schema `shop`; dropped, it ends and its folder goes.
 pub struct Mariadb {
+    server: Option<Server>,
     folder: TempDir,
     port: u16,
-    server: Option<Child>,
     user: (u32, u32),
 }
 
@@ -37,9 +33,7 @@ impl Mariadb {
     /// With more options.
     pub fn with(options: &[&str]) -> Self {
         let user = user("mysql", "mariadb-server");
-        let folder = tempfile::Builder::new().prefix("hitscope-db-").tempdir_in("/tmp").expect("a temporary folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder open to all");
-        chown(folder.path(), Some(user.0), Some(user.1)).expect("a folder of the user mysql");
+        let folder = folder("hitscope-db-", Some(user));
         let mut mariadb = Self { folder, port: free_port(), server: None, user };
         let mut install = mariadb.as_server("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
@@ -50,7 +44,6 @@ impl Mariadb {
     }
 
     fn run(&mut self, options: &[&str]) {
-        let log = File::options().create(true).append(true).open(self.folder.path().join("log")).expect("its log");
         let mut server = self.as_server("mariadbd");
         server.arg("--no-defaults").args([self.option("datadir", "data"), self.option("socket", "socket")]);
         server.arg(self.option("pid-file", "pid")).arg(format!("--port={}", self.port)).args([
@@ -68,25 +61,17 @@ impl Mariadb {
             "--performance-schema-consumer-events-statements-history-long=ON",
             "--performance-schema-events-statements-history-long-size=20000",
         ]);
-        server.args(options).stderr(log);
-        ends_with_us(&mut server, libc::SIGKILL);
-        self.server = Some(server.spawn().expect("mariadbd starts"));
-        wait_until("MariaDB answers", || {
-            let ended = self.server.as_mut().expect("it was started").try_wait().expect("its state");
-            assert!(ended.is_none(), "MariaDB ended: {}", self.log());
+        let mut server = Server::start(server.args(options), libc::SIGKILL, &self.folder.path().join("log"));
+        server.ready(|| {
             let mut ping = self.client("mariadb-admin", Via::Socket);
             let ready = ping.arg("ping").stdout(Stdio::null()).stderr(Stdio::null()).status();
             ready.expect("mariadb-admin starts").success().then_some(())
         });
+        self.server = Some(server);
     }
 
     fn option(&self, name: &str, file: &str) -> String {
         format!("--{name}={}", self.folder.path().join(file).display())
-    }
-
-    /// The server's log so far.
-    fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(self.folder.path().join("log")).unwrap_or_default()).into_owned()
     }
 
     /// A folder that all may read.
@@ -99,7 +84,7 @@ impl Mariadb {
     }
 
     pub fn pid(&self) -> u32 {
-        self.server.as_ref().expect("it runs").id()
+        self.server.as_ref().expect("it runs").pid()
     }
 
     fn socket(&self) -> PathBuf {
@@ -150,10 +135,10 @@ impl Mariadb {
         command
     }
 
-    /// sysbench's transactions of reads and writes.
-    pub fn sysbench(&self, via: Via, arguments: &[&str]) -> Command {
+    /// A script of sysbench's, such as `oltp_read_write`.
+    pub fn sysbench(&self, script: &str, via: Via, arguments: &[&str]) -> Command {
         let mut command = Command::new("sysbench");
-        command.args(["oltp_read_write", "--mysql-user=root", "--mysql-db=shop", "--tables=2", "--table-size=500"]);
+        command.args([script, "--mysql-user=root", "--mysql-db=shop", "--tables=2", "--table-size=500"]);
         match via {
             Via::Socket => command.arg(format!("--mysql-socket={}", self.socket().display())),
             Via::Tcp => command.args(["--mysql-host=127.0.0.1", &format!("--mysql-port={}", self.port)]),
@@ -191,14 +176,5 @@ impl Mariadb {
             add(&mut calls, &format!("<{name}>"), number(&row["count"]));
         }
         calls
-    }
-}
-
-impl Drop for Mariadb {
-    fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            signal(server.id(), libc::SIGKILL);
-            server.wait().expect("MariaDB ends");
-        }
     }
 }

@@ -4,22 +4,23 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use tempfile::TempDir;
 
 use crate::{
     host::{free_port, wait_until},
-    http,
-    process::{ends_with_us, signal},
+    server::{Server, folder},
 };
+
+pub const PROGRAM: &str = "/usr/sbin/nginx";
 
 /// A running server; dropped, it ends and its folder goes.
 pub struct Nginx {
+    _server: Server,
     folder: TempDir,
     port: u16,
-    server: Child,
 }
 
 /// One line of its access log.
@@ -40,28 +41,28 @@ impl Nginx {
     /// Serves `/small`, `/large` (by sendfile), `/items/…`, `/upload` (reads what it is sent), `/broken` (a 500); anything
     /// else is a 404.
     pub fn start() -> Self {
-        Self::with("")
+        Self::with("", "")
     }
 
-    /// With more of what stands in its `server` block.
-    pub fn with(more: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("hitscope-nginx-").tempdir_in("/tmp").expect("a temporary folder");
-        let port = free_port();
+    /// More for the directive `listen`, such as `http2`, and more of what stands in its `server` block.
+    pub fn with(listen: &str, more: &str) -> Self {
+        let (folder, port) = (folder("hitscope-nginx-", None), free_port());
         let path = folder.path().display();
         fs::create_dir(folder.path().join("files")).expect("a folder");
         fs::write(folder.path().join("files/small"), "hello\n").expect("a file");
         fs::write(folder.path().join("files/large"), vec![b'x'; 8 << 20]).expect("a file");
+        let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {path}/{name};\n"))
+            .concat();
         let config = format!(
-            "user root;\nworker_processes 2;\ndaemon off;\npid {path}/pid;\nerror_log {path}/error.log;\n\
-             events {{ worker_connections 512; }}\n\
+            "user root;\nworker_processes 2;\ndaemon off;\npid {path}/pid;\nerror_log stderr;\n\
+             events {{ worker_connections 1024; }}\n\
              http {{\n\
              log_format plain '$request_method $request_uri $status $request_time $bytes_sent';\n\
-             access_log {path}/access.log plain;\n\
-             client_body_temp_path {path}/body;\nproxy_temp_path {path}/proxy;\nfastcgi_temp_path {path}/fastcgi;\n\
-             uwsgi_temp_path {path}/uwsgi;\nscgi_temp_path {path}/scgi;\n\
+             access_log {path}/access.log plain;\n{temporary}\
              sendfile on;\nkeepalive_requests 1000000;\nclient_max_body_size 100m;\n\
              server {{\n\
-             listen 127.0.0.1:{port};\nlisten unix:{path}/sink;\nroot {path}/files;\n\
+             listen 127.0.0.1:{port} {listen};\nlisten unix:{path}/sink;\nroot {path}/files;\n\
              {more}\n\
              location /items/ {{ return 200 'an item\n'; }}\n\
              location /broken {{ return 500 'broken\n'; }}\n\
@@ -71,17 +72,11 @@ impl Nginx {
         );
         let file = folder.path().join("nginx.conf");
         fs::write(&file, config).expect("its configuration");
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-c").arg(&file).arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        ends_with_us(&mut command, libc::SIGTERM);
-        let mut nginx = Self { folder, port, server: command.spawn().expect("nginx starts") };
-        wait_until("nginx answers", || {
-            let ended = nginx.server.try_wait().expect("its state");
-            assert!(ended.is_none(), "nginx ended: {}", nginx.errors());
-            http::get(&nginx.address(), "/ready")
-        });
-        nginx
+        let mut command = Command::new(PROGRAM);
+        command.arg("-c").arg(&file).arg("-p").arg(folder.path()).args(["-e", "stderr"]);
+        let mut server = Server::start(&mut command, libc::SIGTERM, &folder.path().join("error.log"));
+        server.listens(port);
+        Self { _server: server, folder, port }
     }
 
     pub fn port(&self) -> u16 {
@@ -105,13 +100,9 @@ impl Nginx {
         self.folder.path().join("access.log")
     }
 
-    fn errors(&self) -> String {
-        fs::read_to_string(self.folder.path().join("error.log")).unwrap_or_default()
-    }
-
-    /// The log so far, without the requests of [`Self::start`].
+    /// The log so far.
     pub fn accesses(&self) -> Vec<Access> {
-        let log = fs::read_to_string(self.log()).expect("its log");
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
         let access = |line: &str| {
             let mut fields = line.split(' ');
             let mut next = || fields.next().unwrap_or_default().to_owned();
@@ -119,7 +110,12 @@ impl Nginx {
             let duration_ms = next().replace('.', "").parse().expect("a time");
             Access { method, path, status, duration_ms, response_bytes: next().parse().expect("a size") }
         };
-        log.lines().map(access).filter(|access| access.path != "/ready").collect()
+        log.lines().map(access).collect()
+    }
+
+    /// Waits until it has logged so many requests.
+    pub fn logs(&self, requests: usize) -> Vec<Access> {
+        wait_until("nginx has logged all requests", || Some(self.accesses()).filter(|all| all.len() >= requests))
     }
 
     /// The log so far, counted.
@@ -139,11 +135,4 @@ pub fn answer(method: &str, path: &str, status: u16) -> String {
     let template: Vec<&str> = path.split('/').map(|segment| if is_id(segment) { "{id}" } else { segment }).collect();
     let status = if status < 400 { "ok".to_owned() } else { status.to_string() };
     format!("{method} {} {status}", template.join("/"))
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        signal(self.server.id(), libc::SIGTERM);
-        let _ = self.server.wait();
-    }
 }

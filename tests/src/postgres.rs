@@ -1,21 +1,18 @@
 //! A PostgreSQL of Debian's, in a folder of its own.
 
 use std::{
-    fs::{self, File},
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        process::CommandExt,
-    },
+    env, fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    host::{free_port, wait_until},
-    process::{ends_with_us, signal},
+    host::free_port,
+    server::{Server, folder},
 };
 
 const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
@@ -29,9 +26,9 @@ pub enum Via {
 
 /// A running server; dropped, it ends and its folder goes.
 pub struct Postgres {
+    server: Option<Server>,
     folder: TempDir,
     port: u16,
-    server: Option<Child>,
     user: (u32, u32),
 }
 
@@ -44,13 +41,9 @@ impl Postgres {
     /// With more lines for `postgresql.conf`.
     pub fn with(settings: &str) -> Self {
         let user = user("postgres", "postgresql-15");
-        let folder = tempfile::Builder::new().prefix("hitscope-pg-").tempdir_in("/tmp").expect("a temporary folder");
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a folder open to all");
-        chown(folder.path(), Some(user.0), Some(user.1)).expect("a folder of the user postgres");
+        let folder = folder("hitscope-pg-", Some(user));
         let mut postgres = Self { folder, port: free_port(), server: None, user };
-        let mut initdb = postgres.as_server("initdb");
-        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--pgdata"]);
-        succeed(initdb.arg(postgres.data()));
+        postgres.make_cluster();
         let (socket, port) = (postgres.folder.path().display(), postgres.port);
         let settings = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{socket}'\n\
@@ -66,6 +59,24 @@ impl Postgres {
         postgres.run();
         postgres.psql("create extension pg_stat_statements");
         postgres
+    }
+
+    /// A new cluster, or a copy of one, where making one would take long.
+    fn make_cluster(&self) {
+        let mut make = match env::var_os("HITSCOPE_POSTGRES_CLUSTER") {
+            Some(cluster) => {
+                let mut copy = self.as_server("/bin/cp");
+                copy.arg("-a").arg(cluster);
+                copy
+            }
+            None => {
+                let mut initdb = self.as_server("initdb");
+                let settings = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"];
+                initdb.arg("--no-sync").args(settings).arg("--pgdata");
+                initdb
+            }
+        };
+        succeed(make.arg(self.data()));
     }
 
     fn certificate(&self) {
@@ -88,26 +99,19 @@ impl Postgres {
 
     /// Starts the server over its folder.
     pub fn run(&mut self) {
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("its log");
-        let mut server = self.as_server("postgres");
-        server.arg("-D").arg(self.data()).stderr(log);
-        // Quits without care, and with its children.
-        ends_with_us(&mut server, libc::SIGQUIT);
-        self.server = Some(server.spawn().expect("postgres starts"));
-        wait_until("PostgreSQL answers", || {
-            let ended = self.server.as_mut().expect("it was started").try_wait().expect("its state");
-            assert!(ended.is_none(), "PostgreSQL ended: {}", self.log());
+        let mut command = self.as_server("postgres");
+        // Ends in good order, and with its children.
+        let mut server = Server::start(command.arg("-D").arg(self.data()), libc::SIGINT, &self.log_path());
+        server.ready(|| {
             let ready = self.client("pg_isready", Via::Socket).arg("-q").status().expect("pg_isready starts");
             ready.success().then_some(())
         });
+        self.server = Some(server);
     }
 
     /// Ends the server, and every connection with it.
     pub fn stop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            signal(server.id(), libc::SIGINT);
-            server.wait().expect("PostgreSQL ends");
-        }
+        self.server = None;
     }
 
     fn data(&self) -> PathBuf {
@@ -133,6 +137,7 @@ impl Postgres {
     }
 
     fn as_server(&self, program: &str) -> Command {
+        // `join` leaves an absolute path as it is.
         let mut command = Command::new(Path::new(PROGRAMS).join(program));
         command.uid(self.user.0).gid(self.user.1).env_clear().env("LC_ALL", "C").current_dir(self.folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -141,7 +146,6 @@ impl Postgres {
 
     /// A client that finds the server through libpq's variables.
     pub fn client(&self, program: impl AsRef<Path>, via: Via) -> Command {
-        // `join` leaves an absolute path as it is.
         let mut command = Command::new(Path::new(PROGRAMS).join(program));
         self.reaches(&mut command, via);
         command.stdin(Stdio::null());
@@ -197,12 +201,6 @@ impl Postgres {
         let mut command = self.client("pgbench", via);
         command.arg("--no-vacuum").args(arguments);
         command
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.stop();
     }
 }
 

@@ -1,22 +1,16 @@
 //! Every HTTP/1.1 request is a hit: hitscope's counts are the server's own.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use hitscope_tests::{
     Daemon,
     calls::lost,
     host::{free_port, python},
     http, needs_probes,
-    nginx::{Access, Answers, Nginx, answer},
+    nginx::{Answers, Nginx, answer},
     number,
     postgres::succeed,
-    process::{ends_with_us, signal},
-    wait_until,
+    server::{Server, folder},
 };
 use serde_json::Value;
 
@@ -120,56 +114,15 @@ fn wrk_and_nginx() {
     }
 }
 
-/// nginx's times are of the same order: its clock has steps of 1 ms, and it starts with the request's first byte.
-#[test]
-fn durations_and_nginx() {
-    needs_probes!();
-    let nginx = Nginx::start();
-    // Each hit by itself.
-    let mut daemon = Daemon::with("[collector]\nsampled_per_second = 100000\n");
-    // Each takes as long as the client reads.
-    for rate in ["8M", "20M", "40M"] {
-        curl(&["--limit-rate", rate, &nginx.url("/large")]);
-    }
-    for n in 0..20 {
-        curl(&[&nginx.url(&format!("/items/{n}"))]);
-    }
-    let rows = daemon.settled(&format!(
-        "SELECT duration_ns FROM hits WHERE protocol = 'http1' AND side = 'server' AND local_port = {} ORDER BY end_time",
-        nginx.port()
-    ));
-    let accesses = nginx.accesses();
-    assert_eq!(rows.len(), accesses.len(), "{}", lost(&daemon));
-    let difference =
-        |(row, access): (&Value, &Access)| number(&row["duration_ns"]) as f64 / 1e6 - access.duration_ms as f64;
-    let mut differences: Vec<f64> = rows.iter().zip(&accesses).map(difference).collect();
-    differences.sort_by(f64::total_cmp);
-    let at = |part: f64| differences[((differences.len() - 1) as f64 * part) as usize];
-    println!(
-        "hitscope less nginx, ms: least {:.2}, quartiles {:.2} {:.2} {:.2}, most {:.2}",
-        at(0.0),
-        at(0.25),
-        at(0.5),
-        at(0.75),
-        at(1.0)
-    );
-}
-
-/// A server of ours on a free port; the text that it prints first says that it is ready.
-fn server(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    ends_with_us(command, libc::SIGTERM);
-    command.spawn().expect("the server starts")
-}
-
 #[test]
 fn wrk_curl_and_node() {
     needs_probes!();
     let port = free_port();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/clients/server.mjs");
-    let mut node = server(Command::new("node").arg(script).arg(port.to_string()));
-    let mut line = String::new();
-    BufReader::new(node.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("a line");
+    let folder = folder("hitscope-node-", None);
+    let mut command = Command::new("node");
+    let mut node = Server::start(command.arg(script).arg(port.to_string()), libc::SIGTERM, &folder.path().join("log"));
+    node.listens(port);
     let mut daemon = Daemon::start();
     let url = |path: &str| format!("http://127.0.0.1:{port}{path}");
     for n in 0..30 {
@@ -195,8 +148,6 @@ fn wrk_curl_and_node() {
         println!("{side}: {kind}: Node.js {}, hitscope {hits}", expected[kind]);
         assert!(expected[kind].abs_diff(hits) <= 4, "{side}: {hits}, Node.js: {expected:?}, lost: {}", lost(&daemon));
     }
-    signal(node.id(), libc::SIGTERM);
-    node.wait().expect("node ends");
 }
 
 #[test]
@@ -217,13 +168,13 @@ fn aiohttp_on_both_sides() {
 fn pythons_http_server() {
     needs_probes!();
     let port = free_port();
-    let folder = tempfile::tempdir_in("/tmp").expect("a temporary folder");
+    let folder = folder("hitscope-files-", None);
     fs::write(folder.path().join("page.html"), "hello").expect("a file");
     let mut command = Command::new(python());
     command.args(["-m", "http.server", "--bind", "127.0.0.1", "--directory"]).arg(folder.path()).arg(port.to_string());
-    let mut python = server(command.stderr(Stdio::null()));
+    let mut python = Server::start(&mut command, libc::SIGTERM, &folder.path().join("log"));
     let address = format!("127.0.0.1:{port}");
-    wait_until("it answers", || http::get(&address, "/"));
+    python.listens(port);
     let mut daemon = Daemon::start();
     for n in 0..20 {
         curl(&[&format!("http://{address}/page.html?{n}")]);
@@ -235,6 +186,4 @@ fn pythons_http_server() {
             .map(|kind| (kind, 20))
             .into();
     assert_answers(&mut daemon, &expected, &["server", "client"], port);
-    signal(python.id(), libc::SIGTERM);
-    python.wait().expect("python ends");
 }

@@ -2,24 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use hitscope_tests::{
     Daemon,
     calls::lost,
-    host::{free_port, python},
-    needs_probes, number,
+    host::python,
+    needs_probes,
+    nginx::{self, Nginx},
+    number,
     postgres::succeed,
-    process::{ends_with_us, signal},
     skip,
     talk::Talker,
-    wait_until,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// How often, by operation and status.
 type Counts = BTreeMap<String, u64>;
@@ -104,25 +102,17 @@ fn nginx_under_h2load() {
     if let Some(reason) = missing() {
         skip!(reason);
     }
-    let nginx = Nginx::start(
-        "http2",
-        "location = / { return 200 hello; }\nlocation /items/ { return 200 item; }\nlocation /broken { return 503; }",
-    );
+    let nginx = Nginx::with("http2", "");
     let mut daemon = Daemon::start();
-    let paths = ["/", "/items/17?a=b", "/items/18", "/missing", "/broken"];
-    let urls = paths.map(|path| format!("http://127.0.0.1:{}{path}", nginx.port()));
+    let paths = ["/small", "/items/17?a=b", "/items/18", "/missing", "/broken"];
+    let urls = paths.map(|path| nginx.url(path));
     let mut all = 0;
     for (arguments, requests) in [(["-c", "1", "-m", "1"], 500), (["-c", "4", "-m", "32"], 10_000)] {
         succeed(Command::new("h2load").args(arguments).args(["-n", &requests.to_string()]).args(&urls));
         all += requests;
     }
-    let mut expected = Counts::new();
-    for (answer, count) in nginx.answers(all) {
-        let [method, path, status] = answer.split(' ').collect::<Vec<_>>()[..] else { panic!("{answer}") };
-        let path = if path.starts_with("/items/") { "/items/{id}" } else { path };
-        let status = if status < "400" { "ok" } else { status };
-        *expected.entry(format!("{method} {path} {status}")).or_default() += count;
-    }
+    nginx.logs(all as usize);
+    let expected = nginx.answers();
     assert_eq!(expected.values().sum::<u64>(), all);
     assert_hits(&mut daemon, nginx.port(), "http2", &["server", "client"], &expected);
 }
@@ -130,7 +120,7 @@ fn nginx_under_h2load() {
 /// What is not installed, if so.
 fn missing() -> Option<&'static str> {
     match () {
-        () if !Path::new(NGINX).exists() => Some("no nginx: install nginx-light"),
+        () if !Path::new(nginx::PROGRAM).exists() => Some("no nginx: install nginx-light"),
         () if !runs("h2load") => Some("no h2load: install nghttp2-client"),
         () => None,
     }
@@ -243,70 +233,5 @@ fn grpc_calls() {
     }
     for talker in [&mut early, &mut late, &mut server] {
         talker.end();
-    }
-}
-
-const NGINX: &str = "/usr/sbin/nginx";
-
-/// An nginx of Debian's that speaks HTTP/2 in plain text, in a folder of its own; dropped, it ends and its folder goes.
-struct Nginx {
-    folder: TempDir,
-    port: u16,
-    server: Child,
-}
-
-impl Nginx {
-    /// Listens on 127.0.0.1; `listen`: more for that directive, `server`: directives of the one server.
-    fn start(listen: &str, server: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("hitscope-nginx-").tempdir_in("/tmp").expect("a temporary folder");
-        let (path, port) = (folder.path().display(), free_port());
-        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|name| format!("{name}_temp_path {path}/{name};\n"))
-            .concat();
-        let configuration = format!(
-            "daemon off;\nuser root;\nworker_processes 2;\npid {path}/pid;\nerror_log {path}/error.log;\n\
-             events {{ worker_connections 1024; }}\n\
-             http {{\nlog_format counted '$request_method $uri $status';\naccess_log {path}/access.log counted;\n\
-             keepalive_requests 1000000;\nsendfile on;\n{temporary}\
-             server {{\nlisten 127.0.0.1:{port} {listen};\n{server}\n}}\n}}\n"
-        );
-        let file = folder.path().join("nginx.conf");
-        fs::write(&file, configuration).expect("its configuration");
-        let errors = File::create(folder.path().join("start.log")).expect("its log");
-        let mut command = Command::new(NGINX);
-        command.arg("-c").arg(&file).arg("-p").arg(folder.path()).args(["-e", "stderr"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
-        ends_with_us(&mut command, libc::SIGTERM);
-        let mut server = command.spawn().expect("nginx starts");
-        wait_until("nginx listens", || {
-            let ended = server.try_wait().expect("its state");
-            let said = || fs::read_to_string(folder.path().join("start.log")).unwrap_or_default();
-            assert!(ended.is_none(), "nginx ended: {}", said());
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        });
-        Self { folder, port, server }
-    }
-
-    fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// How often it answered each request, by method, path and status, once it has logged so many.
-    fn answers(&self, requests: u64) -> Counts {
-        wait_until("nginx has logged all requests", || {
-            let log = fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
-            let mut answers = Counts::new();
-            for line in log.lines() {
-                *answers.entry(line.to_owned()).or_default() += 1;
-            }
-            (answers.values().sum::<u64>() >= requests).then_some(answers)
-        })
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        signal(self.server.id(), libc::SIGTERM);
-        let _ = self.server.wait();
     }
 }

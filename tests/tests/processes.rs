@@ -184,3 +184,57 @@ fn syscalls_are_counted() {
     daemon.settle();
     assert_eq!(counts(&daemon), alive);
 }
+
+/// A program of 32-bit x86 that calls `getppid` so many times: no compiler for it is at hand everywhere.
+#[cfg(target_arch = "x86_64")]
+fn program_of_32_bits(calls: u32) -> Vec<u8> {
+    const ADDRESS: u32 = 0x0804_8000;
+    const HEADERS: u32 = 52 + 32;
+    // mov $calls,%esi; 1: mov $64,%eax; int $0x80; dec %esi; jnz 1b; mov $1,%eax; xor %ebx,%ebx; int $0x80
+    let code: [&[u8]; 3] = [
+        &[0xbe],
+        &calls.to_le_bytes(),
+        &[0xb8, 64, 0, 0, 0, 0xcd, 0x80, 0x4e, 0x75, 0xf6, 0xb8, 1, 0, 0, 0, 0x31, 0xdb, 0xcd, 0x80],
+    ];
+    let code = code.concat();
+    let size = HEADERS + code.len() as u32;
+    let halves = |numbers: &[u16]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    let words = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>();
+    [
+        b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec(),
+        // An executable of the 386; entry, program headers; sizes.
+        halves(&[2, 3]),
+        words(&[1, ADDRESS + HEADERS, 52, 0, 0]),
+        halves(&[52, 32, 1, 0, 0, 0]),
+        // One segment, the whole file, to read and to run.
+        words(&[1, 0, ADDRESS, ADDRESS, size, size, 5, 0x1000]),
+        code,
+    ]
+    .concat()
+}
+
+/// On x86, 64 is `getppid` of 32-bit code, and `semget` of 64-bit code.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn syscalls_of_32_bit_programs_are_counted_by_their_own_names() {
+    use std::os::unix::fs::OpenOptionsExt;
+    needs_probes!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("program");
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(&program);
+    std::io::Write::write_all(&mut file.expect("a file"), &program_of_32_bits(4321)).expect("the program");
+    let Ok(status) = Command::new(&program).status() else {
+        skip!("this kernel runs no 32-bit programs");
+    };
+    assert!(status.success(), "{status}");
+    let mut daemon = Daemon::start();
+    let mut child = Command::new(&program).spawn().expect("it starts");
+    assert!(child.wait().expect("its end").success());
+    let rows = daemon.settled(&format!(
+        "SELECT syscall, sum(calls) AS calls FROM syscalls WHERE pid = {} AND \
+         syscall IN ('getppid', 'semget', 'stat', 'write') GROUP BY syscall",
+        child.id()
+    ));
+    let counts: Vec<_> = rows.iter().map(|row| (row["syscall"].as_str(), number(&row["calls"]))).collect();
+    assert_eq!(counts, [(Some("getppid"), 4321)]);
+}

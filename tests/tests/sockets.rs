@@ -1,7 +1,8 @@
 //! TCP connections by process and remote, against what their two ends did.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     process::{Child, ChildStdout, Command, Stdio},
 };
 
@@ -68,6 +69,31 @@ fn moved(daemon: &Daemon, pid: u32, side: &str, remote: &str) -> [u64; 7] {
     let mut sums = sums(daemon, pid, side, remote);
     sums[4] = 0;
     sums
+}
+
+/// Both ends are this process's.
+#[test]
+fn exchanges() {
+    needs_probes!();
+    let mut daemon = Daemon::start();
+    // Addresses of their own tell them from the other connections of this process.
+    let listener = TcpListener::bind("127.0.9.1:0").expect("it listens");
+    let address = listener.local_addr().expect("its address");
+    for _ in 0..5 {
+        let mut client = TcpStream::connect(address).expect("a connection");
+        let (mut server, _) = listener.accept().expect("the connection");
+        client.write_all(&[1; 3000]).expect("it is sent");
+        server.read_exact(&mut [0; 3000]).expect("it arrives");
+        server.write_all(&[2; 5000]).expect("it is sent");
+        drop(server);
+        assert_eq!(client.read_to_end(&mut Vec::new()).expect("it arrives"), 5000);
+    }
+    assert!(TcpStream::connect(("127.0.9.2", address.port())).is_err());
+    daemon.settle();
+    let pid = std::process::id();
+    assert_eq!(moved(&daemon, pid, "client", "127.0.9.1"), [5, 0, 0, 0, 0, 15_000, 25_000]);
+    assert_eq!(moved(&daemon, pid, "server", "127.0.0.1"), [5, 0, 0, 0, 0, 25_000, 15_000]);
+    assert_eq!(sums(&daemon, pid, "client", "127.0.9.2"), [1, 1, 0, 0, 0, 0, 0], "refused");
 }
 
 #[test]

@@ -2,18 +2,28 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use hitscope_collector::{
+    event::Event,
+    probes::{self, Probes},
+};
+use hitscope_schemas::sockets::RECEIVED;
 use hitscope_tests::{
-    Daemon, Postgres, Via, needs_probes, number,
+    Daemon, Postgres, Via,
+    host::{free_port, python},
+    needs_probes, number,
+    postgres::succeed,
     process::{ends_with_us, signal},
+    talk::Talker,
     wait_until,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const MS: u64 = 1_000_000;
 const PARTS: [&str; 5] = ["cpu_ns", "runqueue_ns", "disk_ns", "lock_ns", "network_ns"];
@@ -205,6 +215,62 @@ fn requests_lie_unread() {
     assert!(asked.row["queued_ns"].is_null(), "{}", asked.row);
 }
 
+/// As on kernels before 6.3, which do not tell when bytes become readable.
+#[test]
+fn requests_lie_unread_on_older_kernels() {
+    needs_probes!();
+    let disabled = ["syscalls", "sched", "tls", "connections"].map(str::to_owned).into();
+    let settings = probes::Settings { disabled, ..probes::Settings::default() };
+    let mut probes = Probes::load_without(&settings, &["sk_data_ready"]).expect("the probes");
+    let state = probes.states().iter().find(|state| state.name == "sockets").expect("the probe");
+    let names: Vec<_> = state.programs.iter().map(|program| program.name).collect();
+    assert!(names.contains(&"sockets_arrival_tcp") && !names.contains(&"sockets_arrival"), "{state:?}");
+
+    const PAUSE: Duration = Duration::from_millis(200);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let mut client = TcpStream::connect(listener.local_addr().expect("its address")).expect("a connection");
+    // The first lies there before anybody has accepted the connection.
+    client.write_all(&[b'x'; 101]).expect("it is sent");
+    thread::sleep(PAUSE);
+    let mut server = listener.accept().expect("a connection").0;
+    let mut read = |bytes| server.read_exact(&mut vec![0; bytes]).and_then(|()| server.write_all(b"answer"));
+    read(101).expect("it comes");
+    client.read_exact(&mut [0; 6]).expect("an answer");
+    client.write_all(&[b'x'; 102]).expect("it is sent");
+    thread::sleep(PAUSE);
+    read(102).expect("it comes");
+    // What acknowledges the answer is nothing to read.
+    client.read_exact(&mut [0; 6]).expect("an answer");
+    thread::sleep(PAUSE);
+    let sent = Instant::now();
+    client.write_all(&[b'x'; 103]).expect("it is sent");
+    read(103).expect("it comes");
+    let at_once = sent.elapsed();
+    let (mut one, mut other) = UnixStream::pair().expect("a pair");
+    one.write_all(&[b'x'; 104]).expect("it is sent");
+    thread::sleep(PAUSE);
+    other.read_exact(&mut [0; 104]).expect("it comes");
+
+    let mut queued = [None; 4];
+    wait_until("the reads are seen", || {
+        probes.poll(&mut |event| {
+            if let Event::Segment(segment, ..) = event
+                && segment.header.pid == std::process::id()
+                && segment.direction == RECEIVED
+                && let Some(queued) = segment.length.checked_sub(101).and_then(|at| queued.get_mut(at as usize))
+            {
+                *queued = Some(Duration::from_nanos(segment.queued_ns));
+            }
+        });
+        queued.iter().all(Option::is_some).then_some(())
+    });
+    let queued = queued.map(Option::unwrap_or_default);
+    println!("lay unread: {queued:?}; the third at most {at_once:?}");
+    assert!(queued[0] >= PAUSE && queued[1] >= PAUSE);
+    assert!(queued[2] > Duration::ZERO && queued[2] <= at_once);
+    assert_eq!(queued[3], Duration::ZERO);
+}
+
 #[test]
 fn statements_of_postgres() {
     needs_probes!();
@@ -249,7 +315,87 @@ fn statements_of_postgres() {
     );
     assert_eq!(number(&inserts[0]["hits"]), 20);
     assert!(number(&inserts[0]["disk_ns"]) > 0, "{inserts:?}");
-    let above =
-        daemon.query("SELECT * FROM hits WHERE cpu_ns + runqueue_ns + disk_ns + lock_ns + network_ns > duration_ns");
+    assert_add_up(&daemon);
+}
+
+/// Of every hit, the parts are all there or none is, and together at most the duration.
+fn assert_add_up(daemon: &Daemon) {
+    let [sum, missing] = [" + ", " IS NULL AND "].map(|between| PARTS.join(between));
+    let above = daemon.query(&format!("SELECT * FROM hits WHERE {sum} > duration_ns"));
     assert!(above.is_empty(), "{above:?}");
+    let partial = daemon.query(&format!("SELECT * FROM hits WHERE {sum} IS NULL AND NOT ({missing} IS NULL)"));
+    assert!(partial.is_empty(), "{partial:?}");
+    let counted = daemon.query(&format!("SELECT count(*) AS hits, count({sum}) AS split FROM hits"));
+    println!("of all {} hits, {} have parts, none above its duration", counted[0]["hits"], counted[0]["split"]);
+}
+
+/// A script of `tests/clients` in Node.js.
+fn node(script: &str, arguments: &[&str]) -> Talker {
+    let script = format!("{}/clients/{script}", env!("CARGO_MANIFEST_DIR"));
+    Talker::start("node", &[&[&*script], arguments].concat())
+}
+
+#[test]
+fn streams_that_overlap_have_no_split() {
+    needs_probes!();
+    let mut server = node("http2_server.mjs", &[]);
+    let port = number(&server.hear()["port"]);
+    let mut daemon = Daemon::with("[collector]\nsampled_per_second = 1000000\n");
+    let mut client = node("http2_client.mjs", &[&format!("http://127.0.0.1:{port}")]);
+    // One at a time, then eight at a time, and again one.
+    for (path, times, at_once) in [("/alone", 60, 1), ("/beside", 80, 8), ("/after", 40, 1)] {
+        client.tell(&json!([["GET", path, times, at_once]]).to_string());
+    }
+    daemon.settle();
+    for (side, column) in [("server", "local_port"), ("client", "remote_port")] {
+        for (path, hits, split) in [("/alone", 60, 60), ("/beside", 80, 0), ("/after", 40, 40)] {
+            let condition =
+                format!("side = '{side}' AND {column} = {port} AND operation = 'GET {path}' AND protocol = 'http2'");
+            let rows = daemon.query(&format!(
+                "SELECT count(*) AS hits, count(cpu_ns) AS split, sum(cpu_ns) AS cpu_ns FROM hits WHERE {condition}"
+            ));
+            println!("{side} {path}: {}", rows[0]);
+            assert_eq!([number(&rows[0]["hits"]), number(&rows[0]["split"])], [hits, split], "{side} {path}");
+            assert!(split == 0 || number(&rows[0]["cpu_ns"]) > 0, "{side} {path}");
+        }
+    }
+    assert_add_up(&daemon);
+    client.end();
+    server.end();
+}
+
+#[test]
+fn pipelines_add_up() {
+    needs_probes!();
+    let postgres = Postgres::start();
+    let port = free_port();
+    let mut script = Command::new("node");
+    script.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/clients/server.mjs")).arg(port.to_string());
+    ends_with_us(script.stdout(Stdio::piped()), libc::SIGKILL);
+    let mut server = script.spawn().expect("node starts");
+    BufReader::new(server.stdout.as_mut().expect("a pipe")).read_line(&mut String::new()).expect("a line");
+    let mut daemon = Daemon::with("[collector]\nsampled_per_second = 1000000\n");
+    succeed(postgres.client(python(), Via::Socket).args(["-c", include_str!("../clients/pipeline.py")]));
+    for _ in 0..20 {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+        let request = |path: &str, end: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n{end}\r\n");
+        let requests = request("/users/1", "").repeat(9) + &request("/users/2", "Connection: close\r\n");
+        client.write_all(requests.as_bytes()).expect("it is sent");
+        client.read_to_string(&mut String::new()).expect("the answers");
+    }
+    let _ = server.kill();
+    let _ = server.wait();
+    daemon.settle();
+    // What the thread did before, in the same pipeline, is part of the duration and so of the parts.
+    for (condition, hits) in [
+        (format!("protocol = 'http1' AND local_port = {port}"), 200),
+        ("protocol = 'postgres' AND operation LIKE 'select % as piped'".to_owned(), 100),
+    ] {
+        let rows = daemon.query(&format!(
+            "SELECT count(*) AS hits, count(cpu_ns) AS split FROM hits WHERE side = 'server' AND {condition}"
+        ));
+        println!("{condition}: {}", rows[0]);
+        assert_eq!([&rows[0]["hits"], &rows[0]["split"]].map(number), [hits; 2], "{condition}");
+    }
+    assert_add_up(&daemon);
 }

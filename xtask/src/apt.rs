@@ -24,7 +24,7 @@ pub enum Shown {
 }
 
 impl Package {
-    fn is_there(&self) -> bool {
+    pub fn is_there(&self) -> bool {
         match self.shown_by {
             Shown::Program(names) => names.iter().any(|name| find_program(name).is_some()),
             Shown::Files(paths) => paths.iter().all(|path| Path::new(path).exists()),
@@ -42,14 +42,9 @@ pub fn install(packages: &[Package]) -> Result<()> {
         say!("install {} ({})", package.name, package.why);
     }
     let names: BTreeSet<&str> = missing.iter().map(|package| package.name).collect();
-    if find_program("apt-get").is_none() {
-        bail!("no apt-get here: install what Debian calls {} and try again", list(&names));
-    }
     // Without lists, or with old ones, apt does not find the packages or asks for files that are gone.
     if !has_lists() || apt_install(&names).is_err() {
-        say!("apt-get update (package lists are missing or old)");
-        run(apt()?.args(["update", "-qq"])).context("updating the package lists")?;
-        apt_install(&names).with_context(|| format!("installing {}", list(&names)))?;
+        install_newest(&names)?;
     }
     let absent: BTreeSet<&str> =
         missing.iter().filter(|package| !package.is_there()).map(|package| package.name).collect();
@@ -59,15 +54,27 @@ pub fn install(packages: &[Package]) -> Result<()> {
     Ok(())
 }
 
-fn apt_install(names: &BTreeSet<&str>) -> Result<()> {
-    run(apt()?.args(["install", "-qq", "-y", "--no-install-recommends"]).args(names))
+/// Brings the packages to the newest version that Debian has, whatever is there: its lists may be from an older image.
+pub fn install_newest(names: &BTreeSet<&str>) -> Result<()> {
+    say!("apt-get update (package lists are missing or old)");
+    run(apt(names)?.args(["update", "-qq"])).context("updating the package lists")?;
+    apt_install(names).with_context(|| format!("installing {}", list(names)))
 }
 
-/// apt-get as root, quiet and without questions.
-fn apt() -> Result<Command> {
+fn apt_install(names: &BTreeSet<&str>) -> Result<()> {
+    run(apt(names)?.args(["install", "-qq", "-y", "--no-install-recommends"]).args(names))
+}
+
+/// apt-get as root, quiet and without questions, for these packages.
+fn apt(names: &BTreeSet<&str>) -> Result<Command> {
+    if find_program("apt-get").is_none() {
+        bail!("no apt-get here: install what Debian calls {} and try again", list(names));
+    }
     // Through `env`, since sudo drops variables.
     let mut command = as_root("env")?;
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "Dpkg::Use-Pty=0", "-o", "Acquire::Retries=3"]);
+    // A fresh machine may be upgrading itself.
+    command.args(["-o", "DPkg::Lock::Timeout=600"]);
     // It prints a line per package even when quiet; what matters goes to stderr.
     command.stdin(Stdio::null()).stdout(Stdio::null());
     Ok(command)

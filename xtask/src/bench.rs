@@ -6,9 +6,8 @@
 mod daemon;
 mod empty;
 mod history;
+mod load;
 mod overhead;
-mod postgres;
-mod programs;
 mod tls;
 mod wire;
 
@@ -40,8 +39,11 @@ enum Name {
         #[arg(long, default_value_t = 7)]
         rounds: usize,
     },
-    /// pgbench with hitscope on and off: throughput, captured statements, the collector's CPU and memory
-    Postgres {
+    /// Servers under load with hitscope on and off: throughput, captured requests, the collector's CPU and memory
+    Load {
+        /// Which loads; all unless said
+        #[arg(value_parser = load::NAMES)]
+        names: Vec<String>,
         /// Turns, each once on and once off
         #[arg(long, default_value_t = 10)]
         pairs: usize,
@@ -70,14 +72,14 @@ enum Name {
 pub fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     if !bench.no_build {
         build::build(workspace)?;
-        match bench.name {
-            Name::Overhead { .. } | Name::Postgres { .. } | Name::Tls { .. } => setup::tests(workspace)?,
+        match &bench.name {
+            Name::Overhead { .. } | Name::Load { .. } | Name::Tls { .. } => setup::tests(workspace)?,
             Name::Wire => wire::build(workspace)?,
             Name::History { .. } => history::build(workspace)?,
         }
     }
     // Built as the user, measured as root.
-    if matches!(bench.name, Name::Overhead { .. } | Name::Postgres { .. } | Name::Tls { .. }) && !is_root() {
+    if matches!(bench.name, Name::Overhead { .. } | Name::Load { .. } | Name::Tls { .. }) && !is_root() {
         let mut command = as_root("env")?;
         command.arg(format!("HITSCOPE_CACHE={}", workspace.cache.display()));
         command.arg(env::current_exe().context("finding xtask itself")?).args(env::args_os().skip(1)).arg("--no-build");
@@ -88,7 +90,7 @@ pub fn run(workspace: &Workspace, bench: Bench) -> Result<()> {
     println!("{}\n", machine());
     match bench.name {
         Name::Overhead { rounds } => overhead::run(workspace, &folder, rounds),
-        Name::Postgres { pairs, seconds } => postgres::run(workspace, &folder, pairs, seconds),
+        Name::Load { names, pairs, seconds } => load::run(workspace, &names, pairs, seconds),
         Name::Tls { rounds } => tls::run(workspace, &folder, rounds),
         Name::Wire => wire::run(workspace),
         Name::History { processes, days } => history::run(workspace, &folder, processes, days),

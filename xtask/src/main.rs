@@ -3,9 +3,11 @@
 //! Each verb does the set-up it needs, says what it does and why, and skips what is there.
 
 mod apt;
+mod arm64;
 mod bench;
 mod build;
 mod fuzz;
+mod kernels;
 mod probes;
 mod process;
 mod setup;
@@ -54,6 +56,16 @@ enum Verb {
         /// Only tests whose name contains this, and no other checks
         filter: Option<String>,
     },
+    /// Run live tests on other kernels, in virtual machines; prints tables for docs/kernels.md
+    TestKernels {
+        /// Kernels by version, such as 6.12 or newest; without any, the whole matrix
+        versions: Vec<String>,
+        /// Use KVM, where it boots a kernel within 20 s
+        #[arg(long)]
+        kvm: bool,
+    },
+    /// Compile for arm64 on another machine, and run unit tests under emulation
+    CheckArm64,
     /// Measure; prints a table for docs/measurements.md
     Bench(bench::Bench),
     /// Write docs/tables.md anew from the schemas
@@ -101,6 +113,8 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
             return Err(command.exec()).context("starting hitscope");
         }
         Verb::Test { filter } => return Ok(exit_code(test::run_all(workspace, filter.as_deref()))),
+        Verb::TestKernels { versions, kvm } => return Ok(exit_code(kernels::run_all(workspace, &versions, kvm)?)),
+        Verb::CheckArm64 => return Ok(exit_code(arm64::run_all(workspace))),
         Verb::Bench(bench) => bench::run(workspace, bench)?,
         Verb::Docs => {
             setup::compiler()?;

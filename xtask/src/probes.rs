@@ -18,6 +18,8 @@ use crate::workspace::Workspace;
 const LINKER_VERSION: &str = "0.13.0";
 const LLVM_MAJOR: u32 = 22;
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+/// `rust-version` of the workspace.
+const OLDEST_RUSTC: (u32, u32) = (1, 94);
 
 /// The compiler of the probes.
 pub enum Toolchain {
@@ -39,9 +41,9 @@ impl Toolchain {
         }
     }
 
-    /// Cargo with this compiler, for the probes' crate.
-    pub fn cargo(&self, workspace: &Workspace) -> Command {
-        // Rustup's cargo sets these for what it starts; the probes have another compiler.
+    /// Cargo with this compiler.
+    pub fn cargo(&self) -> Command {
+        // Rustup's cargo sets these for what it starts, which has another compiler here.
         let mut command = Command::new("cargo");
         for name in ["RUSTC", "RUSTDOC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN", "CARGO"] {
             command.env_remove(name);
@@ -55,24 +57,23 @@ impl Toolchain {
             }
         }
         command
-            .current_dir(workspace.root.join("probe-ebpf"))
-            .env("CARGO_TARGET_DIR", workspace.probes_target())
-            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(workspace))
-            .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags());
-        command
     }
 }
 
-/// `cargo <verb>` for the BPF target.
-pub const TARGET: [&str; 5] = ["-Zbuild-std=core", "--target", "bpfel-unknown-none", "--release", "--locked"];
+/// `cargo build` for the BPF target.
+const BUILD: [&str; 6] = ["build", "-Zbuild-std=core", "--target", "bpfel-unknown-none", "--release", "--locked"];
 
-fn flags() -> String {
-    format!("{} -Clink-arg=--btf", host_flags())
+fn flags(architecture: &str) -> String {
+    format!("{} -Clink-arg=--btf", architecture_flag(architecture))
 }
 
 /// Flags for looking at the probes with a host compiler.
 pub fn host_flags() -> String {
-    format!("--cfg=bpf_target_arch=\"{}\"", env::consts::ARCH)
+    architecture_flag(env::consts::ARCH)
+}
+
+fn architecture_flag(architecture: &str) -> String {
+    format!("--cfg=bpf_target_arch=\"{architecture}\"")
 }
 
 fn linker(workspace: &Workspace) -> PathBuf {
@@ -101,13 +102,18 @@ fn has_source(sysroot: &Path) -> bool {
     sysroot.join("lib/rustlib/src/rust/library/core/Cargo.toml").exists()
 }
 
-/// The compiler's version when the linker's LLVM can read what it writes.
+/// The compiler's version when it is new enough for the sources, and the linker's LLVM can read what it writes.
 fn rustc_version(rustc: &Path) -> Option<String> {
     let output = Command::new(rustc).arg("-vV").output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    let llvm: u32 =
-        text.lines().find_map(|line| line.strip_prefix("LLVM version: "))?.split('.').next()?.parse().ok()?;
-    (llvm <= LLVM_MAJOR).then(|| text.lines().next().unwrap_or_default().to_owned())
+    usable(&String::from_utf8(output.stdout).ok()?)
+}
+
+/// The first line of `rustc -vV`, if it is a compiler for the probes.
+fn usable(text: &str) -> Option<String> {
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+    let llvm: u32 = field("LLVM version: ")?.split('.').next()?.parse().ok()?;
+    let release = setup::parse_version(field("release: ")?)?;
+    (llvm <= LLVM_MAJOR && release >= OLDEST_RUSTC).then(|| text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// Makes sure that compiler and linker of the probes are there.
@@ -116,17 +122,12 @@ pub fn setup(workspace: &Workspace) -> Result<Toolchain> {
     let toolchain = match Toolchain::detect() {
         Some(toolchain) => toolchain,
         None => {
-            say!("no rustup nightly with rust-src for LLVM {LLVM_MAJOR}: taking Debian's rustc-web for the probes");
-            apt::install(&[
-                Package { name: "rustc-web", shown_by: Shown::Files(&["/usr/bin/rustc"]), why: "compiles the probes" },
-                Package {
-                    name: "rust-web-src",
-                    shown_by: Shown::Files(&["/usr/lib/rustlib/src/rust/library/core/Cargo.toml"]),
-                    why: "the probes' own core library",
-                },
-            ])?;
+            say!(
+                "no rustup nightly with rust-src for LLVM {LLVM_MAJOR}: taking Debian's rustc-web and rust-web-src to compile the probes"
+            );
+            apt::install_newest(&["rustc-web", "rust-web-src"].into())?;
             Toolchain::detect()
-                .context("Debian's rustc-web is installed, but is not a rustc with LLVM 22 and sources")?
+                .context("Debian's rustc-web is installed, but is no rustc 1.94 or later with sources and LLVM 22")?
         }
     };
     install_linker(workspace)?;
@@ -177,7 +178,7 @@ fn linker_runs(workspace: &Workspace) -> bool {
 /// Everything the compiled probes depend on.
 fn inputs(workspace: &Workspace, toolchain: &Toolchain) -> Result<Inputs> {
     Inputs::new()
-        .value((toolchain.version(), flags(), LINKER_VERSION, TARGET))
+        .value((toolchain.version(), flags(env::consts::ARCH), LINKER_VERSION, BUILD))
         .path(&workspace.root.join("probe-ebpf"))?
         .path(&workspace.root.join("schemas"))
 }
@@ -192,9 +193,43 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
         return Ok(object);
     }
     say!("build the probes ({})", toolchain.version());
-    run(toolchain.cargo(workspace).arg("build").args(TARGET))?;
-    let built = workspace.probes_target().join("bpfel-unknown-none/release/hitscope-probes");
+    let built = compile(workspace, &toolchain, env::consts::ARCH, &workspace.probes_target())?;
     stamp::copy_if_changed(&built, &object)?;
     inputs.mark_done(&stamp)?;
     Ok(object)
+}
+
+/// Compiles the probes for kernels of an architecture, as [`env::consts::ARCH`] names it; returns the object.
+pub fn compile(workspace: &Workspace, toolchain: &Toolchain, architecture: &str, target: &Path) -> Result<PathBuf> {
+    run(toolchain
+        .cargo()
+        .args(BUILD)
+        .current_dir(workspace.root.join("probe-ebpf"))
+        .env("CARGO_TARGET_DIR", target)
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(workspace))
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags(architecture)))?;
+    Ok(target.join("bpfel-unknown-none/release/hitscope-probes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_too_old_or_of_a_newer_llvm_is_none() {
+        let text = |release: &str, llvm: &str| {
+            usable(&format!("rustc {release} (x 2026-01-01)\nhost: x\nrelease: {release}\nLLVM version: {llvm}\n"))
+        };
+        assert_eq!(text("1.96.0", "22.1.8").unwrap(), "rustc 1.96.0 (x 2026-01-01)");
+        assert_eq!(text("1.97.0-nightly", "22.0.0").unwrap(), "rustc 1.97.0-nightly (x 2026-01-01)");
+        assert_eq!(text("1.85.0", "19.1.7"), None);
+        assert_eq!(text("1.99.0", "23.1.0"), None);
+        assert_eq!(usable("nothing of the kind"), None);
+    }
+
+    #[test]
+    fn the_oldest_compiler_is_the_workspaces() {
+        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")).unwrap();
+        assert!(manifest.contains(&format!("rust-version = \"{}.{}\"", OLDEST_RUSTC.0, OLDEST_RUSTC.1)));
+    }
 }

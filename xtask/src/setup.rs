@@ -26,7 +26,12 @@ const PYTHON_PACKAGES: &[&str] = &[
     "mysql-connector-python==26.10.0",
     "grpcio==1.85.1",
     "aiohttp==3.14.5",
+    "asyncpg==0.32.0",
+    "setuptools==84.2.1",
 ];
+
+/// One that has no wheel: built with the setuptools above, against MariaDB's library.
+const PYTHON_SOURCE: &str = "mysqlclient==2.3.2";
 
 /// A compiler and linker for the C in crates (zstd, ring) and for the linker of the probes.
 pub fn compiler() -> Result<()> {
@@ -120,13 +125,38 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
             why: "the other database that the live tests watch",
         },
         Package { name: "sysbench", shown_by: Shown::Program(&["sysbench"]), why: "load for it" },
+        Package {
+            name: "redis-server",
+            shown_by: Shown::Program(&["redis-server"]),
+            why: "the key-value store that the live tests watch, and its benchmark",
+        },
+        Package { name: "tcpdump", shown_by: Shown::Program(&["tcpdump"]), why: "packet captures of live traffic" },
+        Package { name: "tshark", shown_by: Shown::Program(&["tshark"]), why: "what Wireshark reads in them" },
         Package { name: "chromium", shown_by: Shown::Program(&["chromium"]), why: "the browser tests" },
+        Package {
+            name: "qemu-system-x86",
+            shown_by: Shown::Program(&["qemu-system-x86_64"]),
+            why: "boots other kernels for the live tests",
+        },
+        Package { name: "busybox-static", shown_by: Shown::Program(&["busybox"]), why: "what those kernels start" },
+        Package { name: "openssl", shown_by: Shown::Program(&["openssl"]), why: "certificates of the live tests" },
+        Package { name: "lz4", shown_by: Shown::Program(&["lz4"]), why: "unpacks kernels" },
+        Package { name: "xz-utils", shown_by: Shown::Program(&["xz"]), why: "unpacks kernels" },
+        Package { name: "zstd", shown_by: Shown::Program(&["zstd"]), why: "unpacks kernels" },
+        Package { name: "bpftool", shown_by: Shown::Program(&["bpftool"]), why: "reads kernels' types, to compare" },
         Package { name: "bpftrace", shown_by: Shown::Program(&["bpftrace"]), why: "`bench overhead` compares with it" },
         Package {
             name: "python3-venv",
             shown_by: Shown::Files(&["/usr/share/doc/python3-venv"]),
             why: "database clients, gRPC",
         },
+        Package {
+            name: "python3-dev",
+            shown_by: Shown::Files(&["/usr/include/python3.11/Python.h"]),
+            why: "a database client in C",
+        },
+        Package { name: "libmariadb-dev", shown_by: Shown::Program(&["mariadb_config"]), why: "the same" },
+        Package { name: "pkg-config", shown_by: Shown::Program(&["pkg-config"]), why: "the same" },
     ])?;
     python(workspace)
 }
@@ -135,7 +165,7 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
 fn python(workspace: &Workspace) -> Result<()> {
     let venv = workspace.venv();
     let stamp = venv.join("stamp");
-    let inputs = Inputs::new().value(PYTHON_PACKAGES);
+    let inputs = Inputs::new().value(PYTHON_PACKAGES).value(PYTHON_SOURCE);
     if inputs.is_done(&stamp) && venv.join("bin/python").exists() {
         return Ok(());
     }
@@ -149,6 +179,14 @@ fn python(workspace: &Workspace) -> Result<()> {
     run(Command::new(venv.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"])
         .args(PYTHON_PACKAGES))?;
+    run(Command::new(venv.join("bin/pip")).args([
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-build-isolation",
+        "--no-deps",
+        PYTHON_SOURCE,
+    ]))?;
     inputs.mark_done(&stamp)
 }
 

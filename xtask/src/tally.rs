@@ -46,13 +46,15 @@ impl Tally {
 
     /// A test runner, whose closing lines are read. One that fails without saying that a test did counts as one failure.
     pub fn runner(&mut self, name: &str, limit: Duration, command: &mut Command) {
-        say!("── {name}: {}", describe(command));
+        let title = format!("{name}: {}", describe(command));
+        self.counted(name, &title, || run_counted(command, limit, show));
+    }
+
+    /// Something that counts tests by itself, and says what is wrong beside failed ones.
+    pub fn counted(&mut self, name: &str, title: &str, run: impl FnOnce() -> Result<(Counts, Option<String>)>) {
+        say!("── {title}");
         let start = Instant::now();
-        let pass_on = |line: &str| {
-            // A closed stdout must not end the run.
-            let _ = writeln!(std::io::stdout(), "{line}");
-        };
-        let counts = match run_counted(command, limit, pass_on) {
+        let counts = match run() {
             Ok((mut counts, complaint)) => {
                 if let Some(complaint) = complaint {
                     say!("{name}: {complaint}");
@@ -105,8 +107,18 @@ impl Tally {
     }
 }
 
+/// Passes a line on.
+pub fn show(line: &str) {
+    // A closed stdout must not end the run.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Runs to the end with each line of stdout given to `show`; returns the counts, and what is wrong beside failed tests.
-fn run_counted(command: &mut Command, limit: Duration, mut show: impl FnMut(&str)) -> Result<(Counts, Option<String>)> {
+pub fn run_counted(
+    command: &mut Command,
+    limit: Duration,
+    mut show: impl FnMut(&str),
+) -> Result<(Counts, Option<String>)> {
     // coreutils' `timeout` also ends what the runner started.
     let mut timed = Command::new("timeout");
     timed.args(["--kill-after=10", &limit.as_secs().to_string()]).arg(command.get_program()).args(command.get_args());
@@ -125,8 +137,9 @@ fn run_counted(command: &mut Command, limit: Duration, mut show: impl FnMut(&str
         for line in BufReader::new(output).split(b'\n') {
             let line = line.context("reading its output")?;
             let line = String::from_utf8_lossy(&line);
-            show(&line);
-            counts.add(closing_line(&line));
+            let line = line.trim_end_matches('\r');
+            show(line);
+            counts.add(closing_line(line));
         }
     }
     let status = child.wait()?;

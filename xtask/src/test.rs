@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::process::{as_root, can_be_root, find_program, read, run, version};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{build, fuzz, probes, setup, web};
+use crate::{arm64, build, fuzz, kernels, probes, setup, web};
 
 /// The crate whose tests load probes and start servers, as root.
 const LIVE: &str = "tests";
@@ -31,11 +31,17 @@ pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> bool {
             clippy(workspace, &mut tally);
         }
         tally.check("set-up of the tests", || setup::tests(workspace));
+        // A test reads how each of them lays out its structures.
+        match kernels::cannot_run() {
+            None => drop(tally.check("kernels to test with", || kernels::fetch(workspace))),
+            Some(reason) => tally.skip("kernels to test with", reason),
+        }
         part(&mut tally, "Rust tests", |tally| rust_tests(workspace, filter, tally));
         part(&mut tally, "browser tests", |tally| browser_tests(workspace, filter, tally));
     }
     if filter.is_none() {
         fuzz::run_in(workspace, Duration::from_secs(60), &mut tally);
+        arm64::run_in(workspace, &mut tally);
     }
     tally.finish()
 }
@@ -120,25 +126,29 @@ fn clippy(workspace: &Workspace, tally: &mut Tally) {
 
 /// A compiled test runner.
 #[derive(Debug, PartialEq)]
-struct Runner {
+pub struct Runner {
     /// Folder of its crate, where cargo would start it.
-    package: PathBuf,
-    target: String,
-    executable: PathBuf,
+    pub package: PathBuf,
+    pub target: String,
+    pub executable: PathBuf,
+}
+
+/// Builds the tests; returns the runners of the live ones, and the others.
+pub fn build_tests(workspace: &Workspace) -> Result<(Vec<Runner>, Vec<Runner>)> {
+    let listing = read(build::cargo(workspace, "test").args(["--no-run", "--message-format=json-render-diagnostics"]))?;
+    let live = workspace.root.join(LIVE);
+    Ok(runners(&listing)?.into_iter().partition(|runner| runner.package == live && runner.target != "hitscope_tests"))
 }
 
 fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
-    let mut listing = String::new();
+    let (mut live, mut unit) = (Vec::new(), Vec::new());
     let built = tally.check("build of the tests", || {
-        listing = read(build::cargo(workspace, "test").args(["--no-run", "--message-format=json-render-diagnostics"]))?;
+        (live, unit) = build_tests(workspace)?;
         Ok(())
     });
     if !built {
         return Ok(());
     }
-    let live = workspace.root.join(LIVE);
-    let (live, unit): (Vec<Runner>, Vec<Runner>) =
-        runners(&listing)?.into_iter().partition(|runner| runner.package == live && runner.target != "hitscope_tests");
     for runner in unit {
         let mut command = Command::new(&runner.executable);
         command.current_dir(&runner.package).env("CARGO_MANIFEST_DIR", &runner.package).args(filter);
@@ -148,8 +158,8 @@ fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) ->
     if filter.is_none() {
         tally.runner("examples in docs", LONG, build::cargo(workspace, "test").args(["--doc", "--quiet"]));
     }
-    for runner in live {
-        let name = name(workspace, &runner);
+    for runner in &live {
+        let name = name(workspace, runner);
         if !can_be_root() {
             tally.skip(&name, "must be root to load probes, and sudo asks for a password");
             continue;
@@ -161,6 +171,9 @@ fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) ->
         command.arg(&runner.executable).arg("--test-threads=1").args(filter).current_dir(&runner.package);
         run_rust(workspace, &name, &mut command, tally);
     }
+    if filter.is_none() && kernels::cannot_run().is_none() {
+        part(tally, "tests on other kernels", |tally| kernels::run_ends(workspace, &live, tally));
+    }
     Ok(())
 }
 
@@ -170,6 +183,7 @@ fn environment(workspace: &Workspace) -> impl Iterator<Item = (&'static str, Pat
         ("HITSCOPE_BINARY", workspace.binary()),
         ("HITSCOPE_PROBES", workspace.probes_object()),
         ("HITSCOPE_PYTHON", workspace.venv().join("bin/python")),
+        ("HITSCOPE_KERNELS", workspace.kernels()),
         // A test that finds it cannot run here appends a line with its name and the reason.
         ("HITSCOPE_SKIPS", workspace.root.join("target/skips")),
     ]
@@ -185,13 +199,13 @@ fn run_rust(workspace: &Workspace, name: &str, command: &mut Command, tally: &mu
     }
 }
 
-fn name(workspace: &Workspace, runner: &Runner) -> String {
+pub fn name(workspace: &Workspace, runner: &Runner) -> String {
     let package = runner.package.strip_prefix(&workspace.root).unwrap_or(&runner.package);
     format!("{} ({})", package.display(), runner.target)
 }
 
 /// The test executables that cargo's JSON messages name.
-fn runners(listing: &str) -> Result<Vec<Runner>> {
+pub fn runners(listing: &str) -> Result<Vec<Runner>> {
     let mut runners = Vec::new();
     for line in listing.lines().filter(|line| line.starts_with('{')) {
         let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;

@@ -35,6 +35,11 @@ impl Workspace {
         self.cache.join("venv")
     }
 
+    /// Kernels to test with, a folder for each.
+    pub fn kernels(&self) -> PathBuf {
+        self.cache.join("kernels")
+    }
+
     /// The compiled probes, which the collector embeds.
     pub fn probes_object(&self) -> PathBuf {
         self.root.join("target/probes/hitscope-probes.o")

@@ -265,10 +265,11 @@ fn process_exit(task: Address, signal: Address) -> i32 {
 /// The last thread's own figure and that of the threads which ended before it; `u64::MAX` where unknown.
 #[inline(always)]
 fn sum(task: Address, task_offset: u32, signal: Address, signal_offset: u32) -> u64 {
-    match (read::<u64>(task, task_offset), read::<u64>(signal, signal_offset)) {
-        (Some(own), Some(others)) => own + others,
-        _ => u64::MAX,
-    }
+    // Numbers on every path: the compiler adds before it asks which path it was, and the verifier refuses to add what was
+    // never read.
+    let own = read(task, task_offset).unwrap_or(u64::MAX);
+    let others = read(signal, signal_offset).unwrap_or(u64::MAX);
+    if own == u64::MAX || others == u64::MAX { u64::MAX } else { own + others }
 }
 
 /// `signal->maxrss` is set as the address space is left; on kernels that report the exit before that, ask the space itself.

@@ -38,8 +38,8 @@ pub static RUN_BYTES: u64 = 64 << 10;
 #[unsafe(no_mangle)]
 pub static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
 
-/// Captured of each call before user space has made up its mind.
-pub const UNKNOWN_BYTES: u64 = 4096;
+/// Captured of the front of each call before user space has made up its mind; with the tail it is a piece.
+pub const UNKNOWN_BYTES: u64 = PIECE_BYTES - TAIL_BYTES;
 /// Captured of the front of a call beyond the run.
 pub const HEAD_BYTES: u64 = 128;
 /// Captured of the end of a call whose middle is left out.

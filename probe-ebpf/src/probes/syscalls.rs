@@ -9,12 +9,12 @@ use aya_ebpf::{
 };
 use hitscope_schemas::{
     event::lost,
-    syscalls::{HISTOGRAM_BUCKETS, SyscallKey, SyscallStats, histogram_bucket},
+    syscalls::{COMPAT, HISTOGRAM_BUCKETS, SyscallKey, SyscallStats, histogram_bucket},
 };
 
 use super::generation;
 use crate::{
-    arch::{Class, class, sends, wait, wait_of},
+    arch::{Class, class, mode, sends, wait, wait_of},
     kernel::current_task,
     lost::count,
     ring::argument,
@@ -54,7 +54,9 @@ pub fn sys_enter(context: RawTracePointContext) -> i32 {
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread_id = pid_tgid as u32;
     let Some(thread) = thread::get_or_insert(thread_id, (pid_tgid >> 32) as u32, current_task) else { return 0 };
-    let syscall = argument(&context, 1) as u32;
+    // A thread changes its mode with its program only, so it is not asked for at each call.
+    let mode = if thread.enter_ns == 0 { mode(argument(&context, 0)) } else { thread.syscall & COMPAT };
+    let syscall = argument(&context, 1) as u32 & (COMPAT - 1) | mode;
     thread.syscall = syscall;
     // SAFETY: the helper takes no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -94,6 +96,7 @@ pub fn sys_exit(context: RawTracePointContext) -> i32 {
     }
     match class(syscall) {
         Class::Other | Class::Close => {}
+        Class::Exec => thread.enter_ns = 0,
         Class::Accept if result >= 0 => tail_call(&context, TAIL_ACCEPT),
         Class::Accept => {}
         _ if result > 0 => tail_call(&context, TAIL_TRANSFER),

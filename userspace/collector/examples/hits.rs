@@ -129,6 +129,7 @@ fn count(statements: u64) {
             side: Side::Server,
             start: Mark::default(),
             end: Mark::default(),
+            shared: false,
             operation: operations[index as usize % operations.len()].clone(),
             operation_id: index % operations.len() as u64 + 1,
             status: Status::Ok,

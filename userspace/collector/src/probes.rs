@@ -38,7 +38,11 @@ use load::{Loaded, Loader};
 use serde::{Deserialize, Serialize};
 pub use tls::Readable;
 
-use crate::{event::Event, facts::ProcessSample, kernel};
+use crate::{
+    event::Event,
+    facts::ProcessSample,
+    kernel::{self, btf::Resolved},
+};
 
 /// Configuration section `[probes]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -91,7 +95,7 @@ pub struct Definition {
     /// What it shows, one sentence.
     pub doc: &'static str,
     /// Kernel fields without which it cannot run, by their name in [`hitscope_schemas::offsets::Offsets`].
-    needs: &'static [&'static str],
+    pub needs: &'static [&'static str],
     /// Loads and attaches its programs; says why not.
     attach: fn(&mut Loader) -> Result<Vec<ProgramState>, String>,
 }
@@ -129,6 +133,11 @@ pub fn check(settings: &Settings) -> Result<Vec<ProbeState>, Error> {
     Ok(Probes::load(settings)?.states)
 }
 
+/// What each probe would do where the kernel's fields are these.
+pub fn check_with(settings: &Settings, resolved: &Resolved) -> Result<Vec<ProbeState>, Error> {
+    Ok(Probes::load_on(settings, resolved, &[])?.states)
+}
+
 /// The loaded probes. They detach when this is dropped.
 pub struct Probes {
     states: Vec<ProbeState>,
@@ -155,9 +164,20 @@ impl Probes {
     /// # Errors
     /// Where nothing at all can be loaded: no privileges, no BTF.
     pub fn load(settings: &Settings) -> Result<Self, Error> {
-        let resolved = kernel::btf::resolve(Path::new(kernel::btf::PATH))?;
-        let mut loader = Loader::new(settings, &resolved)?;
-        let states = REGISTRY.iter().map(|probe| loader.attach(probe, settings, &resolved)).collect();
+        Self::load_without(settings, &[])
+    }
+
+    /// As on a kernel that lacks these raw tracepoints: so tests see what older kernels would do.
+    ///
+    /// # Errors
+    /// As of [`Self::load`].
+    pub fn load_without(settings: &Settings, absent: &'static [&'static str]) -> Result<Self, Error> {
+        Self::load_on(settings, &kernel::btf::resolve(Path::new(kernel::btf::PATH))?, absent)
+    }
+
+    fn load_on(settings: &Settings, resolved: &Resolved, absent: &'static [&'static str]) -> Result<Self, Error> {
+        let mut loader = Loader::new(settings, resolved, absent)?;
+        let states = REGISTRY.iter().map(|probe| loader.attach(probe, settings, resolved)).collect();
         let mut finished = loader.finish();
         let loaded = &mut finished.object;
         // Types of the whole kernel were read for a few offsets; the allocator would keep their memory.

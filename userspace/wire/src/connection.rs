@@ -62,6 +62,10 @@ impl Context<'_> {
 pub(crate) trait Decoder: Send {
     fn feed(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) -> Verdict;
     fn close(&mut self, time_ns: u64, context: &mut Context<'_>);
+    /// See [`Connection::is_busy`].
+    fn is_busy(&self) -> Option<bool> {
+        None
+    }
     fn memory_bytes(&self) -> usize;
 }
 
@@ -99,9 +103,9 @@ struct Record {
     tail: usize,
 }
 
-/// Segments kept at most, and bytes of them.
+/// Segments kept at most, and bytes of them: as much as the probe captures of a call before it knows the protocol.
 const MAX_RECORDS: usize = 128;
-const MAX_BYTES: usize = 4096;
+const MAX_BYTES: usize = 8 << 10;
 /// After so many turns that begin with something unknown, the connection is ignored: requests begin where a turn
 /// does, so a decoder would have known one of them.
 const MAX_MISSES: u32 = 8;
@@ -162,6 +166,15 @@ impl Connection {
     /// What is known so far.
     pub fn facts(&self) -> &Facts {
         &self.facts
+    }
+
+    /// Whether requests are under way, of a protocol that answers them in any order. `None`: they are answered in order, one
+    /// after the other as a rule, so the last that was said tells.
+    pub fn is_busy(&self) -> Option<bool> {
+        match &self.state {
+            State::Decoded(decoder) => decoder.is_busy(),
+            State::Unknown(_) | State::Ignored => None,
+        }
     }
 
     /// Memory held, bytes; at most [`Settings::connection_bytes`].

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::segment::Mark;
+use crate::{
+    segment::{Mark, Moment},
+    sql::Operation,
+};
 
 /// Protocols that a decoder exists for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,6 +50,22 @@ impl Side {
         match self {
             Side::Server => "server",
             Side::Client => "client",
+        }
+    }
+
+    /// Where a request's hit starts: see [`Exchange`].
+    pub(crate) fn start(self, first: &Moment, last: &Moment) -> Mark {
+        match self {
+            Side::Server => last.returned(),
+            Side::Client => first.entered(),
+        }
+    }
+
+    /// Where a hit ends whose answer ended then: see [`Exchange`].
+    pub(crate) fn end(self, last: &Moment) -> Mark {
+        match self {
+            Side::Server => last.entered(),
+            Side::Client => last.returned(),
         }
     }
 }
@@ -94,6 +113,9 @@ pub struct Exchange {
     pub side: Side,
     pub start: Mark,
     pub end: Mark,
+    /// Other requests of this connection, answered in any order, were under way meanwhile: what the thread did between start and
+    /// end, it did for all of them.
+    pub shared: bool,
     /// The request with its literals taken out.
     pub operation: Arc<str>,
     /// See [`Operation`](crate::Operation).
@@ -111,6 +133,35 @@ pub struct Exchange {
     pub authority: Option<Arc<str>>,
     /// The request as written; only where literals are allowed.
     pub text: Option<Arc<str>>,
+}
+
+impl Exchange {
+    /// One of which no more is known.
+    pub(crate) fn new(
+        protocol: Protocol,
+        side: Side,
+        operation: Operation,
+        status: Status,
+        [start, end]: [Mark; 2],
+    ) -> Self {
+        Self {
+            protocol,
+            side,
+            start,
+            end,
+            shared: false,
+            operation: operation.text,
+            operation_id: operation.id,
+            status,
+            error_code: None,
+            error_message: None,
+            rows: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            authority: None,
+            text: None,
+        }
+    }
 }
 
 /// What came of a segment.

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 
 pub struct Daemon {
     child: Child,
-    pub data_dir: PathBuf,
+    data_dir: PathBuf,
 }
 
 impl Daemon {
@@ -59,69 +59,22 @@ impl Daemon {
     }
 
     /// `status.json` as it is now; null before there is one.
-    pub fn status(&self) -> Value {
+    fn status(&self) -> Value {
         let text = fs::read(self.data_dir.join("status.json")).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
-    }
-
-    /// Process of the collector.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// CPU time of the collector so far, in seconds.
-    pub fn cpu_seconds(&self) -> Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // After the name in parentheses; fields 14 and 15 of proc_pid_stat(5), in ticks.
-        let (_, fields) = text.rsplit_once(')').context("/proc/<pid>/stat")?;
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
-        // SAFETY: has no preconditions.
-        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        Ok(ticks as f64 / per_second as f64)
-    }
-
-    /// Peak resident memory of the collector, and of the server beside it where there is one, in bytes.
-    pub fn peak_bytes(&self) -> (u64, Option<u64>) {
-        // Each thread has its own children.
-        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
-        let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
-        let server = children.flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).next());
-        let server = server.map(peak_bytes).next();
-        (peak_bytes(self.child.id()), server)
-    }
-
-    /// Ends it as an init system would.
-    pub fn stop(mut self) -> Result<()> {
-        self.terminate();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline {
-            if self.child.try_wait()?.is_some() {
-                return Ok(());
-            }
-            sleep(Duration::from_millis(20));
-        }
-        bail!("hitscope did not end within 20 s of SIGTERM")
-    }
-
-    fn terminate(&self) {
-        // SAFETY: sends a signal to our own child, which was not waited for yet.
-        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.terminate();
-            sleep(Duration::from_secs(1));
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        // As an init system would.
+        // SAFETY: sends a signal to our own child, which was not waited for yet.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            sleep(Duration::from_millis(20));
         }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
-}
-
-fn peak_bytes(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
 }

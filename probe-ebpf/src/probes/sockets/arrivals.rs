@@ -1,7 +1,8 @@
 //! When what a process reads from a socket had arrived there: from then on it lay in the socket.
 //!
 //! The tracepoint `sk_data_ready` (Linux 6.3 on) tells of bytes that became readable, also on sockets that nobody has
-//! accepted yet. Where the kernel lacks it, nothing is known.
+//! accepted yet. Where the kernel lacks it, `tcp_probe` (4.16 on) tells of each packet of an established TCP connection, and
+//! nothing is known of Unix sockets.
 
 use aya_ebpf::{
     helpers::bpf_ktime_get_ns,
@@ -38,6 +39,30 @@ static ARRIVALS: LruHashMap<u64, Arrival> = LruHashMap::with_max_entries(4096, 0
 pub fn sockets_arrival(context: RawTracePointContext) -> i32 {
     arrival(argument(&context, 0));
     0
+}
+
+/// A packet came to an established TCP connection.
+#[raw_tracepoint]
+pub fn sockets_arrival_tcp(context: RawTracePointContext) -> i32 {
+    let sock = argument(&context, 0);
+    if is_next(sock, argument(&context, 1)) == Some(true) {
+        arrival(sock);
+    }
+    0
+}
+
+/// Whether a packet has bytes for the reader: payload that is next in order. Neither what came before, nor what comes too early
+/// and so cannot be read yet, nor mere acknowledgements. Its data begins with the TCP header (RFC 9293, 3.1).
+#[inline(always)]
+fn is_next(sock: Address, packet: Address) -> Option<bool> {
+    let length: u32 = read(packet, offset!(skb_len))?;
+    let header: Address = read(packet, offset!(skb_data))?;
+    let first = u32::from_be(read(header, 4)?);
+    let header_bytes = u32::from(read::<u8>(header, 12)? >> 4) * 4;
+    let next: u32 = read(sock, offset!(tcp_rcv_nxt))?;
+    // Sequence numbers go round.
+    let seen = next.wrapping_sub(first);
+    Some(seen < length.wrapping_sub(header_bytes) && length > header_bytes)
 }
 
 #[inline(always)]

@@ -32,7 +32,7 @@ pub enum Error {
 }
 
 /// The offsets, and of each absent field why: its name in [`Offsets`] and what was looked for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Resolved {
     /// For the probes.
     pub offsets: Offsets,

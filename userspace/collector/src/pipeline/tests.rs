@@ -1,10 +1,11 @@
 use hitscope_schemas::{
     connections::{self, CLIENT, DnsEvent},
     event::KIND_DNS,
-    sockets::{RECEIVED, UNTIED},
+    sockets::{PLAINTEXT, PLAINTEXT_KEY, RECEIVED, SENT, UNTIED, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED},
 };
+use hitscope_wire::Times;
 
-use super::*;
+use super::{hits::split, *};
 use crate::testing::{EPOCH, FakeFacts, MS, SECOND, clock, dns_answer, exec, exit, header, segment, socket};
 
 const SERVER: u32 = 42;

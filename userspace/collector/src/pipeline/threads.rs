@@ -51,6 +51,18 @@ impl Thread {
 /// A request that waits for its answer: the thread that moved it, and on which side.
 pub(super) type Open = Option<(u32, Side)>;
 
+/// A thread moved bytes on a connection.
+#[derive(Clone, Copy)]
+pub(super) struct Moved {
+    pub(super) thread_id: u32,
+    pub(super) socket: u64,
+    pub(super) side: Side,
+    pub(super) direction: Direction,
+    pub(super) now_ns: u64,
+    /// Whether requests wait for their answers now; `None`: they do if the last that was said was one.
+    pub(super) busy: Option<bool>,
+}
+
 /// Every thread with traffic on decoded connections.
 #[derive(Default)]
 pub(super) struct Threads {
@@ -58,19 +70,17 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// A thread moved bytes on a connection; `open` is the connection's.
-    pub(super) fn moved(
-        &mut self,
-        thread_id: u32,
-        socket: u64,
-        side: Side,
-        direction: Direction,
-        now_ns: u64,
-        open: &mut Open,
-    ) {
+    /// Takes note of it; `open` is the connection's.
+    pub(super) fn moved(&mut self, moved: Moved, open: &mut Open) {
+        let Moved { thread_id, socket, side, direction, now_ns, busy } = moved;
         let asks = matches!((side, direction), (Side::Server, Direction::Received) | (Side::Client, Direction::Sent));
-        let now_open = asks.then_some((thread_id, side));
-        let opens = asks && *open != now_open;
+        let now_open = match busy {
+            // What was answered was not all.
+            Some(true) if !asks && open.is_some() => *open,
+            Some(busy) => busy.then_some((thread_id, side)),
+            None => asks.then_some((thread_id, side)),
+        };
+        let opens = now_open.is_some() && *open != now_open;
         if *open != now_open {
             self.close(open);
             *open = now_open;
@@ -130,7 +140,14 @@ mod tests {
 
     impl Bench {
         fn moved(&mut self, thread_id: u32, socket: u64, side: Side, direction: Direction, now_ns: u64) {
-            self.threads.moved(thread_id, socket, side, direction, now_ns, self.open.entry(socket).or_default());
+            let moved = Moved { thread_id, socket, side, direction, now_ns, busy: None };
+            self.threads.moved(moved, self.open.entry(socket).or_default());
+        }
+
+        /// As a server, on a connection of which it is known whether requests are under way.
+        fn serves(&mut self, socket: u64, direction: Direction, now_ns: u64, busy: bool) {
+            let moved = Moved { thread_id: T, socket, side: Server, direction, now_ns, busy: Some(busy) };
+            self.threads.moved(moved, self.open.entry(socket).or_default());
         }
 
         fn shared(&self, socket: u64, side: Side, start_ns: u64) -> bool {
@@ -162,6 +179,22 @@ mod tests {
         bench.moved(T, 1, Server, Sent, 40);
         bench.moved(T, 2, Server, Received, 50);
         assert!(!bench.shared(2, Server, 50));
+    }
+
+    #[test]
+    fn what_is_answered_in_any_order_stays_open_to_the_last() {
+        let mut bench = Bench::default();
+        // Two streams, of which one is answered.
+        bench.serves(1, Received, 10, true);
+        bench.serves(1, Sent, 20, true);
+        bench.serves(2, Received, 30, true);
+        assert!(bench.shared(2, Server, 30));
+        bench.serves(2, Sent, 40, false);
+        bench.serves(1, Sent, 50, false);
+        // What is no request, such as a window's update, opens nothing.
+        bench.serves(1, Received, 60, false);
+        bench.serves(2, Received, 70, true);
+        assert!(!bench.shared(2, Server, 70));
     }
 
     #[test]

@@ -94,10 +94,16 @@ pub(super) struct Loader {
     running: Vec<&'static str>,
     libraries: Option<Libraries>,
     syscall_programs: Option<Result<Vec<ProgramState>, String>>,
+    /// Raw tracepoints that are taken for missing.
+    absent: &'static [&'static str],
 }
 
 impl Loader {
-    pub(super) fn new(settings: &Settings, resolved: &Resolved) -> Result<Self, Error> {
+    pub(super) fn new(
+        settings: &Settings,
+        resolved: &Resolved,
+        absent: &'static [&'static str],
+    ) -> Result<Self, Error> {
         let types = Btf::from_sys_fs()?;
         let ring_bytes = settings.ring_buffer_bytes.max(64 << 10).next_power_of_two();
         let count_syscalls = u32::from(!settings.disabled.contains("syscalls"));
@@ -123,7 +129,7 @@ impl Loader {
             .map_max_entries("TLS_SOCKETS", settings.max_sockets)
             .map_max_entries("TLS_HANDLES", settings.max_sockets)
             .load(OBJECT)?;
-        Ok(Self { loaded, types, multi: None, running: Vec::new(), libraries: None, syscall_programs: None })
+        Ok(Self { loaded, types, multi: None, running: Vec::new(), libraries: None, syscall_programs: None, absent })
     }
 
     /// The object, with everything attached, and what belongs to it.
@@ -220,6 +226,9 @@ impl Loader {
         name: &'static str,
         tracepoint: &str,
     ) -> Result<ProgramState, String> {
+        if self.absent.contains(&tracepoint) {
+            return Err(format!("{name}: the tracepoint {tracepoint} is taken for missing"));
+        }
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
         program.attach(tracepoint).map_err(|error| explain(name, &error))?;

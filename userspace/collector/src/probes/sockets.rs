@@ -30,8 +30,11 @@ pub(super) const DEFINITION: Definition = Definition {
 /// Its programs are tail calls of the `syscalls` programs, in the order of `TAIL_*` in `probe-ebpf`.
 fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, String> {
     loader.attach_syscall_programs()?;
-    // Kernels before 6.3 lack it; how long a request lay unread is then not known.
-    let arrival = loader.attach_raw_tracepoint("sockets_arrival", "sk_data_ready").ok();
+    // How long requests lie unread. Kernels before 6.3 lack the first, and tell of TCP alone.
+    let arrival = loader
+        .attach_raw_tracepoint("sockets_arrival", "sk_data_ready")
+        .or_else(|_| loader.attach_raw_tracepoint("sockets_arrival_tcp", "tcp_probe"))
+        .ok();
     // The first is what starts the others, so it comes last.
     [("sockets_piece", 2), ("sockets_close", 1), ("sockets_transfer", 0)]
         .into_iter()

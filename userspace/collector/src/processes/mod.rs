@@ -1,7 +1,8 @@
 //! The table of processes: who each is, and what it used since its last row.
 //!
 //! It is fed by samples of `/proc`, by the scheduler's exact times, by exec and exit records, and by asking `/proc` about
-//! a process that is first met on a socket. A process is its pid and its start in ticks, as far as `/proc` tells it.
+//! a process that is first met on a socket. A process is its pid and its start in ticks, as far as `/proc` tells it. That is
+//! enough: the kernel gives pids in turn, so one comes again within a tick of 10 ms only to who asks for it by `set_tid`.
 //!
 //! Precision: with the `sched` probe, CPU, run queue and switches are exact, and divided between user and kernel mode as
 //! the kernel's accounting divides them; without it they come from `/proc`, to the tick of 10 ms, run queue unknown,

@@ -1,39 +1,62 @@
 //! Syscalls summed in the kernel become rows.
 
-mod names;
-
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 use hitscope_schemas::{
-    syscalls::{SyscallKey, SyscallStats},
+    syscalls::{COMPAT, SyscallKey, SyscallStats},
     tables::Syscall,
 };
 
+/// What the probes hold of each architecture.
+#[cfg(test)]
+#[path = "../../../../probe-ebpf/src/arch/numbers.rs"]
+mod numbers;
+
+/// The name of a number in one table.
+type Table = fn(usize) -> Option<&'static str>;
+
+/// The table of an architecture, of the crate `syscalls`.
+macro_rules! table {
+    ($architecture:ident) => {
+        // A name that is a word of Rust has a mark before it.
+        |number| syscalls::$architecture::Sysno::new(number).map(|syscall| syscall.name().trim_start_matches("r#"))
+    };
+}
+
+/// As `table!(aarch64)`, which has one name that is not the kernel's for 64 bits (include/uapi/asm-generic/unistd.h).
+fn aarch64(number: usize) -> Option<&'static str> {
+    let table: Table = table!(aarch64);
+    if number == 79 { Some("newfstatat") } else { table(number) }
+}
+
 /// Names of one architecture's syscalls.
 pub struct Names {
-    known: names::Runs,
+    known: Table,
+    /// Of the 32-bit programs that its kernels run as well.
+    compat: Table,
     cached: HashMap<u32, Arc<str>>,
 }
 
 impl Names {
     /// `architecture` as [`std::env::consts::ARCH`] names it.
     pub fn new(architecture: &str) -> Self {
-        let known: names::Runs = match architecture {
-            "x86_64" => names::X86_64,
-            "aarch64" | "riscv64" | "loongarch64" => names::AARCH64,
-            _ => &[],
+        let (known, compat): (Table, Table) = match architecture {
+            "x86_64" => (table!(x86_64), table!(x86)),
+            "aarch64" => (aarch64, table!(arm)),
+            _ => (|_| None, |_| None),
         };
-        Self { known, cached: HashMap::new() }
+        Self { known, compat, cached: HashMap::new() }
     }
 
-    /// Name of a syscall, or its number where the name is not known.
+    /// Name of a syscall, or its number where the name is not known. `number` may hold [`COMPAT`]; those of 32-bit
+    /// programs have the names of their own table, `mmap2` for instance.
     pub fn get(&mut self, number: u32) -> Arc<str> {
-        let known = self.known;
+        let (known, compat) = (self.known, self.compat);
         let name = || {
-            let run = known.iter().rev().find(|(first, _)| *first <= number);
-            let name = run.and_then(|(first, names)| names.get((number - first) as usize));
-            name.map_or_else(|| number.to_string().into(), |name| Arc::from(*name))
+            let (table, prefix) = if number & COMPAT == 0 { (known, "") } else { (compat, "32-bit ") };
+            let number = number & !COMPAT;
+            table(number as usize).map_or_else(|| format!("{prefix}{number}").into(), Arc::from)
         };
         self.cached.entry(number).or_insert_with(name).clone()
     }
@@ -67,7 +90,9 @@ mod tests {
         for (number, name) in [
             (libc::SYS_read, "read"),
             (libc::SYS_openat, "openat"),
+            (libc::SYS_fstat, "fstat"),
             (libc::SYS_futex, "futex"),
+            (libc::SYS_wait4, "wait4"),
             (libc::SYS_recvmmsg, "recvmmsg"),
             (libc::SYS_io_uring_enter, "io_uring_enter"),
             (libc::SYS_mseal, "mseal"),
@@ -75,10 +100,62 @@ mod tests {
             assert_eq!(&*names.get(number as u32), name);
         }
         assert_eq!(&*names.get(4000), "4000");
-        assert_eq!(&*Names::new("aarch64").get(63), "read");
-        assert_eq!(&*Names::new("aarch64").get(80), "fstat");
-        assert_eq!(&*Names::new("aarch64").get(260), "wait4");
+        assert_eq!(&*names.get(libc::SYS_newfstatat as u32), "newfstatat");
         assert_eq!(&*Names::new("sparc64").get(3), "3");
+    }
+
+    #[test]
+    fn code_of_32_bits_has_its_own_names() {
+        assert_eq!(&*Names::new("x86_64").get(4), "stat");
+        assert_eq!(&*Names::new("x86_64").get(4 | COMPAT), "write");
+        assert_eq!(&*Names::new("aarch64").get(4 | COMPAT), "write");
+        assert_eq!(&*Names::new("x86_64").get(17 | COMPAT), "break");
+        assert_eq!(&*Names::new("x86_64").get(4000 | COMPAT), "32-bit 4000");
+    }
+
+    #[test]
+    fn the_probes_numbers_are_the_kernels() {
+        for (architecture, of) in [("x86_64", &numbers::X86_64), ("aarch64", &numbers::AARCH64)] {
+            let mut names = Names::new(architecture);
+            for &(name, number) in of.syscalls {
+                assert_eq!(&*names.get(number), name, "{architecture}");
+            }
+            for &(name, number) in of.compat_execs {
+                assert_eq!(&*names.get(number | COMPAT), name, "{architecture}");
+            }
+        }
+        // What only x86 has, as the oldest architecture here; all else must be in both.
+        let only_x86 = ["poll", "select", "fork", "vfork", "epoll_wait"];
+        for (name, _) in numbers::X86_64.syscalls {
+            let there = numbers::AARCH64.syscalls.iter().any(|(other, _)| other == name);
+            assert_ne!(there, only_x86.contains(name), "{name}");
+        }
+    }
+
+    /// The offsets of registers in `pt_regs`, which debuggers are given as they stand in the kernel.
+    #[test]
+    fn registers_lie_where_the_c_library_has_them() {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::mem::offset_of;
+            let registers = [
+                offset_of!(libc::user_regs_struct, rdi),
+                offset_of!(libc::user_regs_struct, rsi),
+                offset_of!(libc::user_regs_struct, rdx),
+                offset_of!(libc::user_regs_struct, r10),
+                offset_of!(libc::user_regs_struct, r8),
+            ];
+            assert_eq!(numbers::X86_64.arguments, registers);
+            assert_eq!(numbers::X86_64.mode.offset as usize, offset_of!(libc::user_regs_struct, cs));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::mem::offset_of;
+            assert_eq!(numbers::AARCH64.arguments[1..], [8, 16, 24, 32]);
+            assert_eq!(numbers::AARCH64.mode.offset as usize, offset_of!(libc::user_regs_struct, pstate));
+            // The kernel's own field comes right behind what debuggers see.
+            assert_eq!(numbers::AARCH64.arguments[0], size_of::<libc::user_regs_struct>());
+        }
     }
 
     #[test]

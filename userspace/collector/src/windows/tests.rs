@@ -17,6 +17,7 @@ pub(crate) fn exchange(operation: &str, status: Status) -> Exchange {
         side: Side::Server,
         start: Mark::default(),
         end: Mark { thread_id: 43, ..Mark::default() },
+        shared: false,
         operation: operation.into(),
         operation_id: operation.bytes().map(u64::from).sum::<u64>() + 1,
         status,

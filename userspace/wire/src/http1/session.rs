@@ -179,7 +179,7 @@ impl Session {
     pub fn close(&mut self, time_ns: u64, completed: Option<&Moment>, position: u64, context: &mut Context<'_>) {
         let answer = self.answer.take();
         if let (Some(answer), Some(moment)) = (answer.filter(|answer| answer.matched), completed) {
-            self.complete(&answer, self.end(moment), position, context);
+            self.complete(&answer, self.side.end(moment), position, context);
         } else if let Some(Entry::Pending(pending)) = self.queue.pop()
             && !self.unsure
         {
@@ -191,44 +191,16 @@ impl Session {
         while self.queue.pop().is_some() {}
     }
 
-    fn start(&self, first: &Moment, last: &Moment) -> Mark {
-        match self.side {
-            Side::Server => last.returned(),
-            Side::Client => first.entered(),
-        }
-    }
-
-    fn end(&self, moment: &Moment) -> Mark {
-        match self.side {
-            Side::Server => moment.entered(),
-            Side::Client => moment.returned(),
-        }
-    }
-
     fn hit(&mut self, exchange: Exchange, context: &mut Context<'_>) {
         self.hits += 1;
         context.hit(exchange);
     }
 
     fn exchange(&mut self, pending: Pending, status: Status, end: Mark, position: u64) -> Exchange {
-        let Operation { text: operation, id: operation_id } = pending.operation;
+        let Pending { operation, text, authority, start, request_bytes, .. } = pending;
         let response_bytes = position.saturating_sub(std::mem::replace(&mut self.answer_begin, position));
-        Exchange {
-            protocol: Protocol::Http1,
-            side: self.side,
-            start: pending.start,
-            end,
-            operation,
-            operation_id,
-            status,
-            error_code: None,
-            error_message: None,
-            rows: None,
-            request_bytes: pending.request_bytes,
-            response_bytes,
-            authority: pending.authority,
-            text: pending.text,
-        }
+        let exchange = Exchange::new(Protocol::Http1, self.side, operation, status, [start, end]);
+        Exchange { request_bytes, response_bytes, authority, text, ..exchange }
     }
 
     /// The first in the queue was answered.
@@ -383,7 +355,7 @@ impl Messages for Requests<'_, '_> {
             answers.end_lost(&mut Answers { session, context, requests_position: begin });
             session.turn(answers, context);
         }
-        let (start, segment) = (session.start(first, last.moment), session.segment);
+        let (start, segment) = (session.side.start(first, last.moment), session.segment);
         let beside = matches!(session.queue.back(), Some(Entry::Pending(pending)) if pending.segment == segment);
         let turned = turned && !beside;
         let pending = Pending { operation, text, authority, method, start, request_bytes: 0, segment, turned };
@@ -548,7 +520,7 @@ impl Answers<'_, '_> {
         }
         // It may be answered before it is all sent, or is seen to be.
         session.sent(self.requests_position);
-        let end = session.end(moment);
+        let end = session.side.end(moment);
         session.complete(answer, end, position, self.context);
     }
 

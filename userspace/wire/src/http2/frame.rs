@@ -28,7 +28,7 @@ pub const PADDED: u8 = 0x8;
 pub const WITH_PRIORITY: u8 = 0x20;
 
 /// A frame that is longer was negotiated; those of everyone are not, bytes.
-const USUAL_FRAME_BYTES: u32 = 16 << 10;
+pub const USUAL_FRAME_BYTES: u32 = 16 << 10;
 /// What is sought again among unknown bytes is not longer, bytes.
 const MAX_SOUGHT_DATA_BYTES: u32 = 4 << 20;
 /// Settings in one frame, at most; there are not half as many.

@@ -14,6 +14,8 @@ pub struct Frame<'a> {
     pub first: &'a Moment,
     /// When its last byte passed.
     pub last: &'a Moment,
+    /// Bytes since the frame before of which no frame was seen.
+    pub unseen: u64,
 }
 
 impl Frame<'_> {
@@ -30,6 +32,13 @@ pub enum Event<'a> {
     Missed {
         unexpected: bool,
     },
+}
+
+/// Who is told.
+pub trait Reader {
+    fn take(&mut self, event: Event<'_>);
+    /// Whether a stream is under way.
+    fn is_open(&self, stream: u32) -> bool;
 }
 
 /// Enough of DATA to see a gRPC message begin.
@@ -72,6 +81,8 @@ pub struct Frames {
     first: Moment,
     /// No higher stream is in use.
     pub max_stream: u32,
+    /// Bytes of which no frame was seen, since they were asked for.
+    unseen: u64,
 }
 
 impl Frames {
@@ -91,7 +102,13 @@ impl Frames {
             kept: Vec::new(),
             first: Moment::default(),
             max_stream: u32::MAX,
+            unseen: 0,
         }
+    }
+
+    /// How many bytes passed since the last time of which no frame was seen.
+    pub fn take_unseen(&mut self) -> u64 {
+        std::mem::take(&mut self.unseen)
     }
 
     pub fn memory_bytes(&self) -> usize {
@@ -113,7 +130,7 @@ impl Frames {
 
     /// The other direction spoke in between, then came `bytes`: frames, though another was not at its end? Then that was
     /// none.
-    pub fn turn(&mut self, bytes: &[u8], on: &mut dyn FnMut(Event<'_>)) {
+    pub fn turn(&mut self, bytes: &[u8], reader: &mut dyn Reader) {
         let goes_on = match &self.partial {
             Some(partial) => partial.left <= bytes.len() as u64,
             None => self.header_len == 0,
@@ -121,67 +138,74 @@ impl Frames {
         if self.framing == Framing::Framed && !goes_on {
             let run = Run::new(bytes, self.role, self.max_stream).walk();
             if run.ends && !run.broken {
-                self.lose(on);
+                self.lose(reader);
             }
         }
     }
 
     fn forget(&mut self) {
+        let begun = self.partial.take().map(|it| it.header.bytes() - it.left);
+        self.unseen = self.unseen.saturating_add(begun.unwrap_or(self.header_len as u64));
         self.header_len = 0;
-        self.partial = None;
         self.kept = Vec::new();
     }
 
     /// What came is no frame.
-    fn lose(&mut self, on: &mut dyn FnMut(Event<'_>)) {
+    fn lose(&mut self, reader: &mut dyn Reader) {
         self.forget();
         self.framing = Framing::Seek;
-        on(Event::Missed { unexpected: true });
+        reader.take(Event::Missed { unexpected: true });
     }
 
     /// Takes captured bytes. `front`: a call's first.
-    pub fn data(&mut self, mut bytes: &[u8], mut front: bool, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
+    pub fn data(&mut self, mut bytes: &[u8], mut front: bool, moment: &Moment, reader: &mut dyn Reader) {
         while !bytes.is_empty() {
             bytes = match self.framing {
                 Framing::Preface(at) => match self.preface(bytes, at) {
                     Some(rest) => rest,
                     None => {
-                        self.lose(on);
+                        self.lose(reader);
                         bytes
                     }
                 },
-                Framing::Framed if self.partial.is_some() => self.fill(bytes, moment, on),
-                Framing::Framed => match self.begin(bytes, moment, on) {
+                Framing::Framed if self.partial.is_some() => self.fill(bytes, moment, reader),
+                Framing::Framed => match self.begin(bytes, moment, reader) {
                     Some(rest) => rest,
                     None => {
-                        self.lose(on);
+                        self.lose(reader);
                         bytes
                     }
                 },
-                Framing::Seek => self.seek(bytes, front, moment),
+                Framing::Seek => {
+                    let rest = self.seek(bytes, front, moment, reader);
+                    self.unseen += (bytes.len() - rest.len()) as u64;
+                    rest
+                }
             };
             front = false;
         }
     }
 
     /// Takes note of bytes that were not captured.
-    pub fn gap(&mut self, bytes: Option<u64>, moment: &Moment, on: &mut dyn FnMut(Event<'_>)) {
+    pub fn gap(&mut self, bytes: Option<u64>, moment: &Moment, reader: &mut dyn Reader) {
         match (&mut self.partial, bytes) {
             (Some(partial), Some(bytes)) if bytes <= partial.left => {
                 partial.left -= bytes;
                 partial.holed = true;
                 if partial.left == 0 {
-                    self.finish(moment, on);
+                    self.finish(moment, reader);
                 }
             }
             (partial, bytes) => {
+                self.unseen = self.unseen.saturating_add(bytes.unwrap_or_default());
                 if let (Some(partial), Some(_)) = (partial, bytes) {
+                    self.unseen = self.unseen.saturating_sub(partial.left);
                     partial.holed = true;
-                    self.finish(moment, on);
+                    self.finish(moment, reader);
                 }
                 self.forget();
                 self.framing = Framing::Seek;
-                on(Event::Missed { unexpected: false });
+                reader.take(Event::Missed { unexpected: false });
             }
         }
     }
@@ -198,7 +222,7 @@ impl Frames {
     }
 
     /// Takes the begin of a frame; `None` where none can begin so.
-    fn begin<'a>(&mut self, bytes: &'a [u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> Option<&'a [u8]> {
+    fn begin<'a>(&mut self, bytes: &'a [u8], moment: &Moment, reader: &mut dyn Reader) -> Option<&'a [u8]> {
         // Most frames come whole.
         if self.header_len == 0
             && let Some(header) = Header::parse(bytes)
@@ -208,7 +232,8 @@ impl Frames {
                 return None;
             }
             let payload = &payload[..self.needed(&header)];
-            on(Event::Frame(Frame { header, payload, first: moment, last: moment }));
+            let unseen = self.take_unseen();
+            reader.take(Event::Frame(Frame { header, payload, first: moment, last: moment, unseen }));
             return Some(rest);
         }
         if self.header_len == 0 {
@@ -227,13 +252,13 @@ impl Frames {
         self.kept.reserve_exact(self.needed(&header));
         self.partial = Some(Partial { header, left: header.length.into(), holed: false });
         if header.length == 0 {
-            self.finish(moment, on);
+            self.finish(moment, reader);
         }
         Some(rest)
     }
 
     /// Takes more of the partial frame.
-    fn fill<'a>(&mut self, bytes: &'a [u8], moment: &Moment, on: &mut dyn FnMut(Event<'_>)) -> &'a [u8] {
+    fn fill<'a>(&mut self, bytes: &'a [u8], moment: &Moment, reader: &mut dyn Reader) -> &'a [u8] {
         let Some(partial) = &self.partial else { return bytes };
         let take = partial.left.min(bytes.len() as u64) as usize;
         let needed = self.needed(&partial.header);
@@ -244,22 +269,22 @@ impl Frames {
         if let Some(partial) = &mut self.partial {
             partial.left -= take as u64;
             if partial.left == 0 {
-                self.finish(moment, on);
+                self.finish(moment, reader);
             }
         }
         &bytes[take..]
     }
 
     /// Hands out the partial frame.
-    fn finish(&mut self, last: &Moment, on: &mut dyn FnMut(Event<'_>)) {
+    fn finish(&mut self, last: &Moment, reader: &mut dyn Reader) {
         let Some(Partial { header, .. }) = self.partial.take() else { return };
         let kept = std::mem::take(&mut self.kept);
-        let first = self.first;
-        on(Event::Frame(Frame { header, payload: &kept, first: &first, last }));
+        let (first, unseen) = (self.first, self.take_unseen());
+        reader.take(Event::Frame(Frame { header, payload: &kept, first: &first, last, unseen }));
     }
 
     /// Looks for the begin of a frame; returns what of `bytes` is still to be taken.
-    fn seek<'a>(&mut self, bytes: &'a [u8], front: bool, moment: &Moment) -> &'a [u8] {
+    fn seek<'a>(&mut self, bytes: &'a [u8], front: bool, moment: &Moment, reader: &dyn Reader) -> &'a [u8] {
         if self.header_len > 0 {
             // A call's few first bytes, which may have been the begin of a header.
             let take = (HEADER_BYTES - self.header_len).min(bytes.len());
@@ -301,7 +326,8 @@ impl Frames {
         }
         let from = (0..bytes.len().saturating_sub(HEADER_BYTES - 1)).find(|from| {
             let bytes = &bytes[*from..];
-            Header::parse(bytes).is_some_and(|header| self.is_credible(&header)) && {
+            let Some(header) = Header::parse(bytes).filter(|header| self.is_credible(header)) else { return false };
+            is_sure(&header, reader) || {
                 let run = Run::new(bytes, self.role, self.max_stream).walk();
                 run.ends || run.whole >= SURE_RUN
             }
@@ -318,4 +344,9 @@ impl Frames {
     fn is_credible(&self, header: &Header) -> bool {
         header.is_credible(self.role, self.max_stream)
     }
+}
+
+/// One that other bytes hardly make: of a stream that is under way, and not empty, as a few zeros might be.
+fn is_sure(header: &Header, reader: &dyn Reader) -> bool {
+    header.length > 0 && header.stream != 0 && reader.is_open(header.stream)
 }

@@ -18,6 +18,7 @@ pub enum Name {
     Host,
     Status,
     ContentType,
+    ContentLength,
     GrpcStatus,
     GrpcMessage,
     Other,
@@ -28,7 +29,7 @@ pub enum Name {
 /// Names whose values are looked at.
 const KEPT: usize = Name::Other as usize;
 
-/// The longest name whose value is looked at has 12 letters.
+/// The longest name whose value is looked at has 14 letters.
 const MAX_NAME_BYTES: usize = 16;
 /// Bytes of values other than paths and messages.
 const MAX_VALUE_BYTES: usize = 256;
@@ -42,6 +43,7 @@ impl Name {
             b"host" => Name::Host,
             b":status" => Name::Status,
             b"content-type" => Name::ContentType,
+            b"content-length" => Name::ContentLength,
             b"grpc-status" => Name::GrpcStatus,
             b"grpc-message" => Name::GrpcMessage,
             _ => Name::Other,
@@ -68,6 +70,7 @@ fn static_entry(index: usize) -> Option<(Name, &'static [u8])> {
         12 => (Name::Status, b"400"),
         13 => (Name::Status, b"404"),
         14 => (Name::Status, b"500"),
+        28 => (Name::ContentLength, b""),
         31 => (Name::ContentType, b""),
         38 => (Name::Host, b""),
         0 | 62.. => return None,

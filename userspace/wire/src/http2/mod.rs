@@ -25,7 +25,7 @@ mod tests;
 
 use self::{
     frame::{END_HEADERS, HEADERS, Header, PREFACE, Role, Run, block},
-    frames::{Event, Frames},
+    frames::{Event, Frames, Reader},
     hpack::{Fields, Name, Table},
     session::{Passing, Session},
 };
@@ -33,7 +33,7 @@ use crate::{
     connection::{Context, Decoder, Detection, Opening},
     outcome::{Protocol, Side, Verdict},
     reassembly::{Piece, Reassembly},
-    segment::{Direction, Segment},
+    segment::{Direction, Moment, Segment},
     settings::Settings,
 };
 
@@ -137,6 +137,34 @@ impl Http2 {
     }
 }
 
+/// Passes what one direction says on to the session.
+struct Passer<'s, 'c> {
+    session: &'s mut Session,
+    context: &'s mut Context<'c>,
+    role: Role,
+    sent: bool,
+    moment: Moment,
+}
+
+impl Reader for Passer<'_, '_> {
+    fn take(&mut self, event: Event<'_>) {
+        let Self { role, sent, moment, .. } = *self;
+        match event {
+            Event::Frame(frame) => {
+                let passing = Passing { role, sent, first: frame.first, last: frame.last };
+                self.session.frame(&frame, passing, self.context);
+            }
+            Event::Missed { unexpected } => {
+                self.session.missed(unexpected, Passing { role, sent, first: &moment, last: &moment }, self.context);
+            }
+        }
+    }
+
+    fn is_open(&self, stream: u32) -> bool {
+        self.session.is_open(stream)
+    }
+}
+
 impl Decoder for Http2 {
     fn feed(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) -> Verdict {
         let (moment, sent) = (segment.moment(), segment.direction == Direction::Sent);
@@ -147,30 +175,26 @@ impl Decoder for Http2 {
             true => (Role::Answers, answers),
             false => (Role::Requests, requests),
         };
-        let on = &mut |event: Event<'_>| match event {
-            Event::Frame(frame) => {
-                session.frame(&frame, Passing { role, sent, first: frame.first, last: frame.last }, context);
-            }
-            Event::Missed { unexpected } => {
-                session.missed(unexpected, Passing { role, sent, first: &moment, last: &moment }, context);
-            }
-        };
+        let mut passer = Passer { session, context, role, sent, moment };
         let mut front = true;
         for piece in streams[segment.direction.index()].pieces(segment) {
             match piece {
                 Piece::Data(bytes) => {
                     if std::mem::take(&mut turned) {
-                        frames.turn(bytes, on);
+                        frames.turn(bytes, &mut passer);
                     }
-                    frames.data(bytes, front, &moment, on);
+                    frames.data(bytes, front, &moment, &mut passer);
                 }
-                Piece::Uncaptured(bytes) => frames.gap(Some(bytes), &moment, on),
+                Piece::Uncaptured(bytes) => frames.gap(Some(bytes), &moment, &mut passer),
                 Piece::Missing(bytes) => {
-                    frames.gap(bytes, &moment, on);
+                    frames.gap(bytes, &moment, &mut passer);
                     continue;
                 }
             }
             front = false;
+        }
+        if role == Role::Answers {
+            self.session.answered(&moment, self.answers.take_unseen());
         }
         // A server speaks on the streams that were opened.
         if role == Role::Requests && self.side == Side::Server && self.session.last_stream() > 0 {
@@ -181,6 +205,10 @@ impl Decoder for Http2 {
 
     fn close(&mut self, time_ns: u64, context: &mut Context<'_>) {
         self.session.close(time_ns, context);
+    }
+
+    fn is_busy(&self) -> Option<bool> {
+        Some(self.session.is_busy())
     }
 
     fn memory_bytes(&self) -> usize {

@@ -18,7 +18,7 @@ use crate::{
     segment::{Mark, Moment},
     settings::Settings,
 };
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 
 const HEADER_TABLE_SIZE: u16 = 1;
 
@@ -57,6 +57,10 @@ pub struct Session {
     authority: Option<Arc<str>>,
     /// Requests that found no room.
     unfollowed: u64,
+    /// Bytes of answers since the latest request of which no frame was seen.
+    unseen: u64,
+    /// When the last of the answers passed.
+    answered: Mark,
     last: Mark,
 }
 
@@ -105,6 +109,8 @@ impl Session {
             last_stream: 0,
             authority: None,
             unfollowed: 0,
+            unseen: 0,
+            answered: Mark::default(),
             last: Mark::default(),
         }
     }
@@ -126,9 +132,38 @@ impl Session {
         self.last = *mark;
     }
 
+    /// Answers passed; of so many bytes no frame was seen.
+    pub fn answered(&mut self, moment: &Moment, unseen: u64) {
+        self.answered = self.side.end(moment);
+        self.unseen += unseen;
+    }
+
+    /// The client goes on, or the connection ends. Where one stream alone was under way and as much went by unseen as its answer
+    /// still had to come, it ended there.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        let (unseen, id) = (self.unseen, self.last_stream);
+        if let Some(Open { request: Some(request), left: Some(left), unsure: true, .. }) = self.streams.get_mut(id) {
+            let frames = left.div_ceil(frame::USUAL_FRAME_BYTES.into());
+            if request.alone && unseen >= *left + frames * frame::HEADER_BYTES as u64 {
+                self.end(id, End { time: self.answered, aborted: None }, context);
+            }
+        }
+        self.unseen = 0;
+    }
+
+    /// Whether a stream is under way.
+    pub fn is_open(&self, id: u32) -> bool {
+        self.streams.is_open(id)
+    }
+
     /// The highest stream that was requested; 0 if none was seen.
     pub fn last_stream(&self) -> u32 {
         self.last_stream
+    }
+
+    /// Whether requests may be under way.
+    pub fn is_busy(&self) -> bool {
+        !self.streams.is_empty()
     }
 
     fn half(&mut self, role: Role) -> &mut Half {
@@ -156,6 +191,9 @@ impl Session {
 
     pub fn frame(&mut self, frame: &Frame<'_>, passing: Passing<'_>, context: &mut Context<'_>) {
         let header = frame.header;
+        if passing.role == Role::Answers {
+            self.unseen += frame.unseen;
+        }
         if header.kind == CONTINUATION {
             return self.continuation(frame, passing, context);
         }
@@ -263,6 +301,7 @@ impl Session {
                 if self.streams.is_open(id) || ends && self.early(id, ends, context) {
                     if let Some(open) = self.streams.get_mut(id) {
                         open.response_bytes += header.bytes();
+                        open.left = open.left.map(|left| left.saturating_sub(header.length.into()));
                         open.unsure = false;
                     }
                     if ends {
@@ -314,6 +353,7 @@ impl Session {
 
     /// The connection ended: what ran was aborted.
     pub fn close(&mut self, time_ns: u64, context: &mut Context<'_>) {
+        self.settle(context);
         let time = Mark { time_ns, ..self.last };
         let (mut missed, mut unrequested) = (0, 0);
         for id in self.streams.ids() {
@@ -341,6 +381,9 @@ impl Session {
             if let Some(status) = fields.get(Name::Status).bytes().and_then(number) {
                 open.status = Some(status);
             }
+            if let Some(length) = fields.get(Name::ContentLength).bytes().and_then(number) {
+                open.left = Some(length);
+            }
             if let Some(status) = fields.get(Name::GrpcStatus).bytes().and_then(number) {
                 open.grpc_status = Some(status);
             }
@@ -363,6 +406,6 @@ impl Session {
     }
 }
 
-fn number(text: &[u8]) -> Option<u16> {
+fn number<N: FromStr>(text: &[u8]) -> Option<N> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }

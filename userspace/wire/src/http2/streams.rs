@@ -18,7 +18,11 @@ pub enum Grpc {
 /// What the request said.
 #[derive(Debug)]
 pub struct Request {
+    /// The stream.
+    pub id: u32,
     pub start: Mark,
+    /// No other was under way when it came.
+    pub alone: bool,
     pub operation: Operation,
     /// Its operation should it be a call of gRPC after all.
     pub method: Option<Operation>,
@@ -34,6 +38,8 @@ pub struct Open {
     pub request: Option<Request>,
     pub request_bytes: u64,
     pub response_bytes: u64,
+    /// What of the answer's body was not seen yet, where its head said its length, bytes.
+    pub left: Option<u64>,
     pub grpc: Grpc,
     /// Of HTTP.
     pub status: Option<u16>,
@@ -61,6 +67,7 @@ impl Open {
             request: None,
             request_bytes: 0,
             response_bytes: 0,
+            left: None,
             grpc: Grpc::Unknown,
             status: None,
             grpc_status: None,
@@ -108,6 +115,10 @@ impl Streams {
     pub fn memory_bytes(&self) -> usize {
         let places = self.closed.capacity() + self.early.capacity();
         self.open.allocation_size() + self.heap_bytes + places * size_of::<u32>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
     }
 
     pub fn is_open(&self, id: u32) -> bool {

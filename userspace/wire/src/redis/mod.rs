@@ -14,7 +14,22 @@
 //! word.
 //!
 //! Answers have no mark at their end, so what was missed is mended at turns: a client is taken to ask anew only when
-//! all before is answered. Then the last answers belong to the last commands.
+//! all before is answered. Then the last answers belong to the last commands. What is missed, where:
+//! - **Within a string**: nothing is, its length says where it ends.
+//! - **Within a call of answers** (a pipeline of large lists: only heads and tails were captured): how many answers ended
+//!   there nobody can tell, for a list says how many elements come and not how many bytes. At the client's next turn
+//!   every command that is open is a hit that ended with the last call of answers; the first of them has its rows, for
+//!   its list had begun; of each other one neither rows nor an error is known, and it counts as `answer_incomplete`.
+//! - **Within a call of commands**: what was answered and not seen to be asked is a hit, `<unresolved>`, with that call's
+//!   time.
+//! - **Calls of answers that never came**: of the commands behind as many are hits as answers were seen, and the others
+//!   count as `answer_missed`: when they ended is not known.
+//! - **Calls of commands that never came**: each answer to them counts as `request_missed`.
+//! - **Both**: of what was asked and answered in calls that never came there is no trace but these calls' own count, as
+//!   the source has it.
+//!
+//! A client that does not wait for all answers before it asks anew (`redis-cli --pipe`, one connection for many threads)
+//! is decoded all the same. Where something of it was missed, a hit may end too early and the counts above be too high.
 //!
 //! Arguments are looked at only for names, keys and the user; passwords are never kept.
 mod commands;

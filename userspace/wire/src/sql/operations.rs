@@ -1,6 +1,7 @@
 //! The table of operations: one `Arc<str>` per statement shape.
 
 use std::{
+    borrow::Cow,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -64,7 +65,8 @@ impl Operations {
 
 impl Table {
     fn intern(&mut self, shape: &[u8]) -> Operation {
-        let text = String::from_utf8_lossy(shape);
+        // Most often it is UTF-8, which is found out faster so.
+        let text = str::from_utf8(shape).map_or_else(|_| String::from_utf8_lossy(shape), Cow::Borrowed);
         if let Some((text, id)) = self.ids.get_key_value(&*text) {
             return Operation { text: text.clone(), id: *id };
         }

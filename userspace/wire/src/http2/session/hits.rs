@@ -10,7 +10,7 @@ use crate::{
         hpack::{Field, Fields, Name},
         streams::{End, Grpc, Open, Request},
     },
-    outcome::{Exchange, Protocol, Side, Status},
+    outcome::{Exchange, Protocol, Status},
     path,
     sql::{Operation, strip_literals},
 };
@@ -60,8 +60,8 @@ impl Session {
             None if id <= self.last_stream => return,
             None => false,
         };
+        self.settle(context);
         self.last_stream = self.last_stream.max(id);
-        let (request, grpc) = self.read(fields, passing, context);
         let open = match early {
             true => {
                 self.streams.drop_early(id);
@@ -69,6 +69,10 @@ impl Session {
             }
             false => Open::new(),
         };
+        // What was answered first was under way before.
+        let alone = !early && self.streams.is_empty();
+        let (request, grpc) = self.read(fields, passing, context);
+        let request = Request { id, alone, ..request };
         let grpc = if open.grpc == Grpc::Yes { open.grpc } else { grpc };
         let request_bytes = open.request_bytes + headers.frame_bytes;
         let mut open = Open { request: Some(request), request_bytes, grpc, ..open };
@@ -93,10 +97,7 @@ impl Session {
 
     /// What a request's fields say.
     fn read(&mut self, fields: &Fields, passing: Passing<'_>, context: &mut Context<'_>) -> (Request, Grpc) {
-        let start = match self.side {
-            Side::Server => passing.last.returned(),
-            Side::Client => passing.first.entered(),
-        };
+        let start = self.side.start(passing.first, passing.last);
         let grpc = match fields.get(Name::ContentType) {
             Field::Value { bytes, .. } if grpc::is_content_type(bytes) => Grpc::Yes,
             Field::Unresolved => Grpc::Unknown,
@@ -118,7 +119,7 @@ impl Session {
             Some(latest) if latest.as_bytes() == authority => latest.clone(),
             _ => self.authority.insert(String::from_utf8_lossy(authority).into()).clone(),
         });
-        (Request { start, operation, method: call, authority, text }, grpc)
+        (Request { id: 0, start, alone: false, operation, method: call, authority, text }, grpc)
     }
 
     /// A stream that is open has ended.
@@ -136,7 +137,7 @@ impl Session {
 
     pub(super) fn hit(&self, open: Open, end: End, context: &mut Context<'_>) {
         let Open { request, request_bytes, response_bytes, message, unresolved, .. } = open;
-        let Some(Request { start, operation, method, authority, text }) = request else { return };
+        let Some(Request { id, start, alone, operation, method, authority, text }) = request else { return };
         let is_grpc = open.grpc == Grpc::Yes;
         let name = |code: u32| frame::error_name(code).map_or_else(|| code.to_string(), str::to_owned);
         let (status, error_code) = match (end.aborted, is_grpc) {
@@ -159,21 +160,18 @@ impl Session {
         let told = if is_grpc { open.grpc_status } else { open.status };
         context.lost("answer_incomplete", u64::from(end.aborted.is_none() && status == Status::Ok && told.is_none()));
         let operation = method.filter(|_| is_grpc).unwrap_or(operation);
+        let shared = !alone || self.last_stream > id || !self.streams.is_empty();
+        let protocol = if is_grpc { Protocol::Grpc } else { Protocol::Http2 };
         context.hit(Exchange {
-            protocol: if is_grpc { Protocol::Grpc } else { Protocol::Http2 },
-            side: self.side,
-            start,
-            end: end.time,
-            operation: operation.text,
-            operation_id: operation.id,
-            status,
+            shared,
             error_code: error_code.map(Arc::from),
             error_message: message.filter(|_| status != Status::Ok),
-            rows: None,
             request_bytes,
-            response_bytes,
+            // What passed unseen was its own.
+            response_bytes: if shared { response_bytes } else { response_bytes + self.unseen },
             authority,
             text,
+            ..Exchange::new(protocol, self.side, operation, status, [start, end.time])
         });
     }
 }

@@ -147,3 +147,105 @@ fn frames_that_begin_anywhere_in_a_call() {
         server = Peer::new();
     }
 }
+
+/// An answer of which so much is said at its head.
+fn sized(server: &mut Peer, id: u32, bytes: usize, frame_bytes: usize) -> Vec<u8> {
+    let mut answer = server.headers(id, &[(":status", "200"), ("content-length", &bytes.to_string())], false);
+    let body = vec![b'x'; bytes];
+    let frames = bytes.div_ceil(frame_bytes);
+    for (n, part) in body.chunks(frame_bytes).enumerate() {
+        answer.extend(data(id, part, n + 1 == frames));
+    }
+    answer
+}
+
+#[test]
+fn an_answer_alone_ends_by_its_length() {
+    for observed in [false, true] {
+        for (call_bytes, frame_bytes) in [(8192, 8192), (8192, 16384), (16384, 8192), (5000, 1000), (100_000, 16384)] {
+            let (mut client, mut server) = (Peer::new(), Peer::new());
+            let mut player = Player::new(Settings::default(), observed);
+            player.whole(&opening());
+            let mut ends = Vec::new();
+            for n in 0..20 {
+                let id = 2 * n + 1;
+                player.whole(&[Client(client.get(id, "/large"))]);
+                let answer = sized(&mut server, id, 300_000 + n as usize, frame_bytes);
+                let (front, rest) = answer.split_at(65_536);
+                player.part(false, front, front.len(), 0);
+                for call in rest.chunks(call_bytes) {
+                    player.part(false, call, 128, 512);
+                }
+                ends.push(player.time_ns() - if observed { 0 } else { 100 });
+                player.whole(&[Client(window(0))]);
+            }
+            player.close();
+            let case = format!("{observed} {call_bytes} {frame_bytes}");
+            assert_eq!(said(&player), vec!["ok http2 GET /large"; 20], "{case}");
+            assert_eq!(player.hits().iter().map(|hit| hit.end.time_ns).collect::<Vec<_>>(), ends, "{case}");
+            assert!(player.hits().iter().all(|hit| hit.response_bytes > 300_000), "{case}");
+        }
+    }
+}
+
+#[test]
+fn answers_side_by_side_end_where_it_is_seen_or_are_counted() {
+    for observed in [false, true] {
+        let (mut client, mut server) = (Peer::new(), Peer::new());
+        let mut player = Player::new(Settings::default(), observed);
+        player.whole(&opening());
+        let (mut asked, mut id) = (0, 1);
+        for round in 0..10 {
+            let ids: Vec<u32> = (0..5).map(|n| id + 2 * n).collect();
+            id += 10;
+            asked += ids.len() as u64;
+            player.whole(&[Client(ids.iter().flat_map(|id| client.get(*id, "/large")).collect())]);
+            let mut answers: Vec<_> = ids.iter().map(|id| sized(&mut server, *id, 100_000 + round, 8192)).collect();
+            let mut bytes = Vec::new();
+            while answers.iter().any(|answer| !answer.is_empty()) {
+                for answer in &mut answers {
+                    // The header block's frame, or one of data.
+                    let length = u32::from_be_bytes([
+                        0,
+                        answer.first().copied().unwrap_or(0),
+                        answer.get(1).copied().unwrap_or(0),
+                        answer.get(2).copied().unwrap_or(0),
+                    ]);
+                    let frame = (length as usize + 9).min(answer.len());
+                    bytes.extend(answer.drain(..frame));
+                }
+            }
+            for call in bytes.chunks(8192) {
+                player.part(false, call, 128, 512);
+            }
+        }
+        player.close();
+        let lost: u64 = player
+            .outcomes
+            .iter()
+            .map(|outcome| match outcome {
+                Outcome::Lost { reason: "answer_missed", count } => *count,
+                _ => 0,
+            })
+            .sum();
+        let hits = player.hits();
+        assert!(hits.iter().all(|hit| &*hit.operation == "GET /large" && hit.shared), "{observed}");
+        assert_eq!(hits.len() as u64 + lost, asked, "{observed}: {:?}", said(&player));
+    }
+}
+
+#[test]
+fn a_frame_of_a_stream_under_way_is_known_alone() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let mut player = Player::new(Settings::default(), true);
+    player.whole(&opening());
+    player.whole(&[Client([client.get(1, "/a"), client.get(3, "/b")].concat())]);
+    let heads = [server.status(1, "200", false), server.status(3, "200", false)].concat();
+    player.whole(&[Server(heads)]);
+    let large = [data(1, &[b'x'; 4000], false), data(1, &[b'y'; 4000], false), data(3, &[b'z'; 3000], true)].concat();
+    // The last frame begins in the tail, and goes on in the next call.
+    let cut = large.len() - 2900;
+    player.part(false, &large[..cut], 128, 512);
+    player.whole(&[Server([&large[cut..], &data(1, b"end", true)].concat())]);
+    assert_eq!(said(&player), ["ok http2 GET /b", "ok http2 GET /a"]);
+}

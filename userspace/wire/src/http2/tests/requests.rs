@@ -34,6 +34,60 @@ fn streams_interleaved() {
     }
 }
 
+/// What of each hit was told, and whether it is shared.
+fn shared(player: &Player) -> Vec<(&str, bool)> {
+    player.hits().iter().map(|hit| (&*hit.operation, hit.shared)).collect()
+}
+
+#[test]
+fn streams_that_overlap_share_their_thread() {
+    for observed in [false, true] {
+        let (mut client, mut server) = (Peer::new(), Peer::new());
+        let mut player = Player::new(Settings::default(), observed);
+        player.whole(&opening());
+        player.whole(&[
+            Client(client.get(1, "/alone")),
+            Server(server.page(1, 10)),
+            Client(client.get(3, "/long")),
+            Client(client.get(5, "/within")),
+            Server(server.page(5, 10)),
+            Server(server.page(3, 10)),
+            Client(client.get(7, "/first")),
+            Server(server.status(7, "200", false)),
+            Client(client.get(9, "/second")),
+            Server([data(7, b"end", true), server.page(9, 10)].concat()),
+            Client([client.get(11, "/beside"), client.get(13, "/beside")].concat()),
+            Server([server.page(11, 10), server.page(13, 10)].concat()),
+            Client(client.get(15, "/reset")),
+            Client([reset(15, 8), client.get(17, "/after")].concat()),
+            Server(server.page(17, 10)),
+        ]);
+        let expected = [
+            ("GET /alone", false),
+            ("GET /within", true),
+            ("GET /long", true),
+            ("GET /first", true),
+            ("GET /second", true),
+            ("GET /beside", true),
+            ("GET /beside", true),
+            ("GET /reset", false),
+            ("GET /after", false),
+        ];
+        assert_eq!(shared(&player), expected, "{observed}");
+        assert_eq!(player.connection.is_busy(), Some(false));
+    }
+}
+
+#[test]
+fn an_answer_that_came_first_is_of_another_request() {
+    let (mut client, mut server) = (Peer::new(), Peer::new());
+    let mut player = Player::new(Settings::default(), true);
+    player.whole(&opening());
+    let (first, second) = (client.get(1, "/first"), client.get(3, "/second"));
+    player.whole(&[Client(first), Server(server.status(3, "200", true)), Server(server.page(1, 10)), Client(second)]);
+    assert_eq!(shared(&player), [("GET /first", true), ("GET /second", true)]);
+}
+
 fn client_post_bytes() -> u64 {
     let mut client = Peer::new();
     client.get(1, "/a");

@@ -14,7 +14,7 @@ use crate::{
     connection::Context,
     outcome::{Exchange, Protocol, Status},
     segment::Mark,
-    sql::{Operation, strip_literals},
+    sql::strip_literals,
     stream::{Message, Missed},
 };
 
@@ -260,7 +260,7 @@ impl Session {
             }
         }
         let rows = rows.is_some().then_some(self.answer_rows).filter(|_| !self.rows_missed);
-        let end = self.end(message.last);
+        let end = self.side.end(message.last);
         let mut unseen = 0;
         while let Some(entry) = self.queue.pop() {
             let pending = match entry {
@@ -333,7 +333,7 @@ impl Session {
             Some(state) => format!("({}) {text}", String::from_utf8_lossy(state)),
             None => text.into_owned(),
         };
-        let exchange = self.exchange(pending, Status::Error, self.end(message.last), message.end);
+        let exchange = self.exchange(pending, Status::Error, self.side.end(message.last), message.end);
         context.hit(Exchange {
             error_code: Some(failure.errno.to_string().into()),
             error_message: Some(text.into()),
@@ -408,24 +408,10 @@ impl Session {
 
     /// The hit of a request whose answer ended at `position`.
     pub(super) fn exchange(&mut self, pending: Pending, status: Status, end: Mark, position: u64) -> Exchange {
-        let Operation { text: operation, id: operation_id } = pending.operation;
+        let Pending { operation, text, start, request_bytes, .. } = pending;
         let response_bytes = position.saturating_sub(std::mem::replace(&mut self.answer_start, position));
-        Exchange {
-            protocol: Protocol::Mysql,
-            side: self.side,
-            start: pending.start,
-            end,
-            operation,
-            operation_id,
-            status,
-            error_code: None,
-            error_message: None,
-            rows: None,
-            request_bytes: pending.request_bytes,
-            response_bytes,
-            authority: None,
-            text: pending.text,
-        }
+        let exchange = Exchange::new(Protocol::Mysql, self.side, operation, status, [start, end]);
+        Exchange { request_bytes, response_bytes, text, ..exchange }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     names::Names,
     outcome::{Facts, Side, Status},
     queue::Queue,
-    segment::{Mark, Moment},
+    segment::Mark,
     settings::Settings,
 };
 
@@ -160,20 +160,6 @@ impl Session {
     /// The latest that is known of the thread.
     pub fn seen(&mut self, mark: &Mark) {
         self.last = *mark;
-    }
-
-    fn start(&self, first: &Moment, last: &Moment) -> Mark {
-        match self.side {
-            Side::Server => last.returned(),
-            Side::Client => first.entered(),
-        }
-    }
-
-    fn end(&self, moment: &Moment) -> Mark {
-        match self.side {
-            Side::Server => moment.entered(),
-            Side::Client => moment.returned(),
-        }
     }
 
     /// Something came that the protocol does not know.

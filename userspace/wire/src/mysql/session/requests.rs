@@ -25,7 +25,7 @@ impl Session {
     pub fn request(&mut self, message: &Message<'_>, wraps: bool, context: &mut Context<'_>) -> bool {
         let size = message.bytes - HEADER_BYTES as u64;
         if std::mem::replace(&mut self.request_continues, size == FULL_BYTES) {
-            let start = self.start(message.first, message.last);
+            let start = self.side.start(message.first, message.last);
             let server = self.side == crate::Side::Server;
             if let Some(Entry::Pending(pending)) = self.queue.back() {
                 pending.request_bytes += message.bytes;
@@ -47,7 +47,7 @@ impl Session {
         if self.phase == Phase::Skipped {
             self.phase = Phase::First;
         }
-        let start = self.start(message.first, message.last);
+        let start = self.side.start(message.first, message.last);
         let Some((command, body)) = message.body.split_first() else {
             match size {
                 0 => self.contradict(context),
@@ -115,7 +115,7 @@ impl Session {
         self.unsure = true;
         if why == Missed::Uncaptured {
             if !matches!(self.queue.back(), Some(Entry::Unknown(_))) {
-                let start = self.start(moment, moment);
+                let start = self.side.start(moment, moment);
                 self.push(Entry::Unknown(start), context);
             }
         } else {

@@ -11,7 +11,7 @@ use crate::{
     connection::Context,
     outcome::{Exchange, Facts, Protocol, Status},
     segment::{Mark, Moment},
-    sql::{Operation, strip_literals},
+    sql::strip_literals,
     stream::{Message, Missed},
 };
 
@@ -111,7 +111,7 @@ impl Session {
                 if let Entry::Pending(pending) = entry
                     && pending.executes
                 {
-                    let exchange = self.exchange(pending, status, self.end(moment), position);
+                    let exchange = self.exchange(pending, status, self.side.end(moment), position);
                     context.hit(exchange);
                     break;
                 }
@@ -158,7 +158,7 @@ impl Session {
     }
 
     fn complete(&mut self, rows: Option<u64>, message: &Message<'_>, context: &mut Context<'_>) {
-        let end = self.end(message.last);
+        let end = self.side.end(message.last);
         self.copies_in = false;
         loop {
             match self.queue.front() {
@@ -192,7 +192,7 @@ impl Session {
     }
 
     fn error(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
-        let end = self.end(message.last);
+        let end = self.side.end(message.last);
         let code = field(message.body, b'C').map(|code| String::from_utf8_lossy(code).into());
         let text = field(message.body, b'M').map(|text| {
             let text = String::from_utf8_lossy(text);
@@ -282,25 +282,11 @@ impl Session {
 
     /// The hit of a request whose answer ended at `position`.
     pub(super) fn exchange(&mut self, pending: Pending, status: Status, end: Mark, position: u64) -> Exchange {
-        let Operation { text: operation, id: operation_id } = pending.operation;
+        let Pending { operation, text, start, request_bytes, .. } = pending;
         let response_bytes = position.saturating_sub(std::mem::replace(&mut self.answer_start, position));
         self.answer_rows = 0;
-        Exchange {
-            protocol: Protocol::Postgres,
-            side: self.side,
-            start: pending.start,
-            end,
-            operation,
-            operation_id,
-            status,
-            error_code: None,
-            error_message: None,
-            rows: None,
-            request_bytes: pending.request_bytes,
-            response_bytes,
-            authority: None,
-            text: pending.text,
-        }
+        let exchange = Exchange::new(Protocol::Postgres, self.side, operation, status, [start, end]);
+        Exchange { request_bytes, response_bytes, text, ..exchange }
     }
 }
 

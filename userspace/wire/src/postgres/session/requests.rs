@@ -28,7 +28,7 @@ impl Session {
         if self.copies_in && !matches!(message.kind, b'd' | b'c' | b'f') {
             return;
         }
-        let start = self.start(message.first, message.last);
+        let start = self.side.start(message.first, message.last);
         let body = message.body;
         match message.kind {
             b'Q' => self.query(message, start, context),
@@ -100,7 +100,7 @@ impl Session {
         self.unsure = true;
         if why == Missed::Uncaptured {
             if !self.skips && !matches!(self.queue.iter().last(), Some(Entry::Unknown(_))) {
-                let start = self.start(moment, moment);
+                let start = self.side.start(moment, moment);
                 self.push(Entry::Unknown(start), context);
             }
         } else {

@@ -1,5 +1,6 @@
 //! What Redis and its clients say, and what it must come to.
 mod answers;
+mod benchmark;
 mod commands;
 mod corpus;
 mod cuts;
@@ -8,7 +9,7 @@ mod random;
 
 use crate::{
     Protocol, Settings,
-    postgres::tests::streams::{Client, Player, Server, Turn, play},
+    testing::{Client, Player, Server, Turn, play},
 };
 
 /// A command as clients send it: words split at blanks.

@@ -1,0 +1,106 @@
+//! `cargo xtask test-kernels`: other kernels than this machine's, in virtual machines, with the live tests inside.
+//!
+//! A guest is a kernel of Debian's and one archive of files, with no disk and no network; it runs what is listed in
+//! [`tests`] and says on its serial line what came of it. Guests are for correctness: they are emulated, and slow.
+
+mod archive;
+mod fetch;
+mod guest;
+mod image;
+mod mirror;
+mod report;
+mod tests;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::process::say;
+use crate::tally::Tally;
+use crate::test::{self, Runner};
+use crate::workspace::Workspace;
+use crate::{build, setup};
+use fetch::{Kernel, Wanted};
+use guest::{Accelerator, Outcome};
+
+/// Oldest first; the first and the last are those of `cargo xtask test`.
+const MATRIX: [Wanted; 5] = [
+    Wanted::Exactly((5, 10)),
+    Wanted::Exactly((6, 1)),
+    Wanted::Exactly((6, 12)),
+    Wanted::About((6, 18)),
+    Wanted::Newest,
+];
+
+/// Why no other kernels can be tested on here, if so.
+pub fn cannot_run() -> Option<&'static str> {
+    (std::env::consts::ARCH != "x86_64").then_some("other kernels are booted on x86-64 only")
+}
+
+/// Has the kernels of the whole matrix in the cache, where tests find the descriptions of their types.
+pub fn fetch(workspace: &Workspace) -> Result<()> {
+    fetch::fetch(workspace, &MATRIX).map(drop)
+}
+
+/// The guests of `cargo xtask test`.
+pub fn run_ends(workspace: &Workspace, live: &[Runner], tally: &mut Tally) -> Result<()> {
+    let [oldest, .., newest] = MATRIX;
+    let kernels = fetch::fetch(workspace, &[oldest, newest])?;
+    run_in(workspace, live, &kernels, false, tally).map(drop)
+}
+
+/// `cargo xtask test-kernels`; false when something failed.
+pub fn run_all(workspace: &Workspace, versions: &[String], kvm: bool) -> Result<bool> {
+    let wanted: Vec<Wanted> = versions.iter().map(|version| Wanted::parse(version)).collect::<Result<_>>()?;
+    let wanted = if wanted.is_empty() { MATRIX.to_vec() } else { wanted };
+    setup::tests(workspace)?;
+    let kernels = fetch::fetch(workspace, &wanted)?;
+    build::build(workspace)?;
+    let (live, _) = test::build_tests(workspace)?;
+    let mut tally = Tally::default();
+    let outcomes = run_in(workspace, &live, &kernels, kvm, &mut tally)?;
+    println!("\n{}", report::tables(&outcomes));
+    Ok(tally.finish())
+}
+
+fn run_in(
+    workspace: &Workspace,
+    live: &[Runner],
+    kernels: &[Kernel],
+    kvm: bool,
+    tally: &mut Tally,
+) -> Result<Vec<Outcome>> {
+    let image = workspace.kernels().join("guest.cpio");
+    image::write(workspace, &tests::suites(live)?, &image).context("making the guests' files")?;
+    let accelerator = match kernels.first() {
+        Some(kernel) if kvm => guest::probe_kvm(kernel, &image, &guest::log(&workspace.root, kernel)),
+        _ => Accelerator::Tcg,
+    };
+    let outcomes = kernels.iter().map(|kernel| run_one(workspace, kernel, &image, accelerator, tally)).collect();
+    let _ = std::fs::remove_file(image);
+    outcomes
+}
+
+fn run_one(
+    workspace: &Workspace,
+    kernel: &Kernel,
+    image: &Path,
+    accelerator: Accelerator,
+    tally: &mut Tally,
+) -> Result<Outcome> {
+    let log = guest::log(&workspace.root, kernel);
+    let mut outcome = Outcome::default();
+    let name = format!("Linux {}", kernel.release);
+    let title = format!("{name}, {accelerator:?}; its serial line goes to {}", log.display());
+    tally.counted(&name, &title, || {
+        outcome = guest::run(kernel, image, accelerator, &log, tests::count())?;
+        Ok((outcome.counts, outcome.complaint.clone()))
+    });
+    for skip in &outcome.skips {
+        tally.passed_was_skipped(&format!("{name}: {skip}"));
+    }
+    if outcome.probes.iter().any(|(_, attached)| !attached) {
+        say!("{}: not every probe is attached: {:?}", kernel.release, outcome.probes);
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,212 @@
+//! One guest: a kernel with the image of all guests, its serial line, and what it says there.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::fetch::Kernel;
+use crate::process::{find_program, say};
+use crate::tally::{Counts, run_counted, show};
+
+/// A guest that hangs is ended after this long.
+const LIMIT: Duration = Duration::from_secs(15 * 60);
+/// As long as a guest may take to its first line, where it is only tried whether there is one.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
+
+/// How guests are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accelerator {
+    /// Emulation: slow, and works everywhere.
+    Tcg,
+    Kvm,
+}
+
+/// What came of a guest.
+#[derive(Default, Debug)]
+pub struct Outcome {
+    /// As `uname -r` says.
+    pub release: String,
+    pub counts: Counts,
+    /// Name of each probe, and whether it is attached.
+    pub probes: Vec<(String, bool)>,
+    /// The verifier's account of each program.
+    pub programs: Vec<Program>,
+    /// Tests that could not run there, with the reason.
+    pub skips: Vec<String>,
+    /// What is wrong beside failed tests.
+    pub complaint: Option<String>,
+}
+
+/// What the kernel's verifier found of a program.
+#[derive(Debug, PartialEq, Eq, Clone)]
+pub struct Program {
+    pub name: String,
+    pub instructions: u64,
+    pub stack_bytes: u64,
+}
+
+/// Boots a kernel with the image; `log` gets all that it says, the caller's stdout what its tests say.
+pub fn run(kernel: &Kernel, image: &Path, accelerator: Accelerator, log: &Path, tests: u64) -> Result<Outcome> {
+    for last in [false, true] {
+        let mut lines = Lines::default();
+        let (counts, complaint) = boot(kernel, image, accelerator, LIMIT, log, &mut |line| lines.take(line))?;
+        let Lines { mut outcome, booted, ended } = lines;
+        if !booted && !last {
+            say!("{} did not even begin to start; once more", kernel.release);
+            continue;
+        }
+        outcome.counts = counts;
+        // A test that is no more would be left out silently.
+        let ran = counts.passed + counts.failed + counts.skipped;
+        outcome.complaint = match (complaint, &ended) {
+            (Some(complaint), _) => Some(complaint),
+            (None, None) => Some("it ended without saying so".into()),
+            (None, Some(_)) if ran != tests => Some(format!("{ran} of {tests} tests ran")),
+            (None, Some(code)) if code != "0" && counts.failed == 0 => Some(format!("its tests ended with {code}")),
+            _ => None,
+        };
+        if outcome.release.is_empty() {
+            outcome.release.clone_from(&kernel.release);
+        }
+        return Ok(outcome);
+    }
+    bail!("a guest is started at most twice")
+}
+
+/// Whether this machine's KVM boots a kernel at all: not every one does that offers it.
+pub fn probe_kvm(kernel: &Kernel, image: &Path, log: &Path) -> Accelerator {
+    let mut up = false;
+    let result =
+        boot(kernel, image, Accelerator::Kvm, PROBE_LIMIT, log, &mut |line| up |= line.starts_with("guest: up "));
+    match result {
+        Ok(_) if up => Accelerator::Kvm,
+        _ => {
+            say!("KVM boots no kernel here within {} s; emulating instead", PROBE_LIMIT.as_secs());
+            Accelerator::Tcg
+        }
+    }
+}
+
+/// Runs a guest to its end. QEMU's own exit code says nothing of the guest.
+fn boot(
+    kernel: &Kernel,
+    image: &Path,
+    accelerator: Accelerator,
+    limit: Duration,
+    log: &Path,
+    take: &mut dyn FnMut(&str),
+) -> Result<(Counts, Option<String>)> {
+    let qemu = find_program("qemu-system-x86_64").context("no qemu-system-x86_64 here: install qemu-system-x86")?;
+    let mut command = Command::new(qemu);
+    command.args(match accelerator {
+        Accelerator::Tcg => ["-accel", "tcg", "-cpu", "max"],
+        Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+    });
+    command.args(["-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"]);
+    command.args(["-serial", "stdio", "-no-reboot", "-kernel"]).arg(&kernel.vmlinux).arg("-initrd").arg(image);
+    // A panic ends it. Of the kernel's own messages those come that name it, and what goes wrong.
+    command.args(["-append", "console=ttyS0 panic=-1 loglevel=6 mitigations=off"]);
+    let mut file = create(log)?;
+    run_counted(&mut command, limit, |line| {
+        // A full disk must not end the guest.
+        let _ = writeln!(file, "{line}");
+        take(line);
+    })
+}
+
+fn create(path: &Path) -> Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    File::create(path).with_context(|| format!("creating {}", path.display()))
+}
+
+/// Where the serial line of a guest is kept.
+pub fn log(root: &Path, kernel: &Kernel) -> PathBuf {
+    root.join("target/kernels").join(format!("{}.log", kernel.release))
+}
+
+/// Reads a serial line.
+#[derive(Default)]
+struct Lines {
+    outcome: Outcome,
+    /// The kernel said something.
+    booted: bool,
+    /// With which code the tests ended.
+    ended: Option<String>,
+}
+
+impl Lines {
+    fn take(&mut self, line: &str) {
+        let Some(news) = line.strip_prefix("guest: ") else {
+            self.booted |= line.contains("Linux version ");
+            if let Some(program) = line.strip_prefix("verifier: ").and_then(program) {
+                self.outcome.programs.push(program);
+            }
+            // What the kernel says is in the log.
+            if !line.starts_with('[') {
+                show(line);
+            }
+            return;
+        };
+        self.booted = true;
+        match news.split_once(' ') {
+            Some(("up", release)) => self.outcome.release = release.to_owned(),
+            Some(("check", facts)) => self.outcome.probes = probes(facts),
+            Some(("skipped", reason)) => self.outcome.skips.push(reason.to_owned()),
+            Some(("ended", code)) => self.ended = Some(code.to_owned()),
+            _ => {}
+        }
+    }
+}
+
+/// `sched_switch 1234 instructions 56 bytes`
+fn program(line: &str) -> Option<Program> {
+    match line.split(' ').collect::<Vec<_>>()[..] {
+        [name, instructions, "instructions", bytes, "bytes"] => Some(Program {
+            name: name.to_owned(),
+            instructions: instructions.parse().ok()?,
+            stack_bytes: bytes.parse().ok()?,
+        }),
+        _ => None,
+    }
+}
+
+/// The probes in what `hitscope check --format json` prints.
+fn probes(facts: &str) -> Vec<(String, bool)> {
+    let facts: Vec<Value> = serde_json::from_str(facts).unwrap_or_default();
+    let probe = |fact: &Value| Some((fact["name"].as_str()?.strip_prefix("probe ")?.to_owned(), fact["state"] == "ok"));
+    facts.iter().filter_map(probe).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_line_is_understood() {
+        let mut lines = Lines::default();
+        lines.take("[    0.0] Linux version 6.1.0");
+        assert!(lines.booted && lines.ended.is_none());
+        for line in [
+            "guest: up 6.1.0-56-cloud-amd64",
+            r#"guest: check [{"name":"kernel","state":"ok"},{"name":"probe tls","state":"limited"}]"#,
+            "verifier: sched_switch 1234 instructions 56 bytes",
+            "verifier: nonsense",
+            "guest: skipped times::requests: no tracepoint",
+            "guest: ended 1",
+        ] {
+            lines.take(line);
+        }
+        assert_eq!(lines.outcome.release, "6.1.0-56-cloud-amd64");
+        assert_eq!(lines.outcome.probes, [("tls".to_owned(), false)]);
+        let program = Program { name: "sched_switch".into(), instructions: 1234, stack_bytes: 56 };
+        assert_eq!(lines.outcome.programs, [program]);
+        assert_eq!((lines.outcome.skips.len(), lines.ended.as_deref()), (1, Some("1")));
+    }
+}
