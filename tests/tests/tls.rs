@@ -388,8 +388,10 @@ fn requests(daemon: &Daemon, side: &str, port: u16) -> BTreeMap<String, (u64, u6
 /// An nginx that answers on a second port over TLS, and that port.
 fn nginx(folder: &std::path::Path) -> (Nginx, u16) {
     let ([certificate, key], port) = (certificate(folder), free_port());
-    let nginx =
-        Nginx::with("", &format!("listen 127.0.0.1:{port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};"));
+    let nginx = Nginx::with(
+        "",
+        &format!("listen 127.0.0.1:{port} ssl; ssl_certificate {certificate}; ssl_certificate_key {key};"),
+    );
     (nginx, port)
 }
 
