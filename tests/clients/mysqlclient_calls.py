@@ -15,7 +15,7 @@ connection.commit()
 for n in range(100):
     cursor.execute("select name from things where id = %s", (n,))
     assert cursor.fetchall() == ((f"thing {n}",),)
-cursor.execute("select 1 as one; update things set name = 'x' where id < 5; select 7 as seven")
+cursor.execute("select 1, 'one'; update things set name = 'x' where id < 5; select 7")
 while cursor.nextset():
     pass
 for wrong in ["select nothing from things", "insert into things values (1, 'again')", "selec 1"]:

@@ -142,12 +142,7 @@ fn command_name(row: &Value) -> String {
     let mut words = operation.split(' ');
     let first = words.next().unwrap_or_default();
     match (first, words.next()) {
-        (
-            "acl" | "client" | "config" | "function" | "memory" | "object" | "script" | "slowlog" | "xgroup",
-            Some(sub),
-        ) => {
-            format!("{first}|{sub}")
-        }
+        ("client" | "command" | "config" | "script" | "slowlog", Some(sub)) => format!("{first}|{sub}"),
         _ => first.to_owned(),
     }
 }
