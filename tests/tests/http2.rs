@@ -117,6 +117,49 @@ fn nginx_under_h2load() {
     assert_hits(&mut daemon, nginx.port(), "http2", &["server", "client"], &expected);
 }
 
+/// Answers of 1 MiB, of which most goes uncaptured, by writev and by sendfile.
+#[test]
+fn large_answers_of_nginx() {
+    needs_probes!();
+    if let Some(reason) = missing() {
+        skip!(reason);
+    }
+    let nginx = Nginx::start("http2", "root files;\nlocation /copied { sendfile off; }");
+    let files = nginx.folder.path().join("files");
+    fs::create_dir(&files).expect("a folder");
+    for name in ["copied", "sent"] {
+        fs::write(files.join(name), vec![b'x'; 1 << 20]).expect("a file");
+    }
+    let mut daemon = Daemon::with("[probes]\nring_buffer_bytes = 67108864\n");
+    let (mut alone, mut all) = (0, 0);
+    for (streams, requests) in [("1", 40), ("10", 100)] {
+        for name in ["copied", "sent"] {
+            let url = format!("http://127.0.0.1:{}/{name}", nginx.port());
+            succeed(Command::new("h2load").args(["-c", "1", "-m", streams, "-n", &requests.to_string(), &url]));
+            all += requests;
+            alone += if streams == "1" { requests } else { 0 };
+        }
+    }
+    let expected: Counts =
+        nginx.answers(all).into_iter().map(|(answer, count)| (answer.replace("200", "ok"), count)).collect();
+    assert_eq!(expected.values().sum::<u64>(), all);
+    // Who writes says of each frame where it begins.
+    assert_hits(&mut daemon, nginx.port(), "http2", &["server"], &expected);
+    let bytes = daemon.query(&format!(
+        "SELECT min(response_bytes) AS least, max(response_bytes) AS most FROM hits WHERE local_port = {}",
+        nginx.port()
+    ));
+    assert!(number(&bytes[0]["least"]) > 1 << 20 && number(&bytes[0]["most"]) < (1 << 20) + (16 << 10), "{bytes:?}");
+    // Who reads gets them anywhere in its buffers: an answer that is alone ends by its length, of those side by side some ends
+    // are not captured.
+    let found = hits(&daemon, "client", nginx.port(), "http2");
+    let missed = lost(&daemon)["answer_missed"].as_u64().unwrap_or_default();
+    let count = found.values().sum::<u64>();
+    println!("client: {count} hits of {all}, {missed} counted as lost: {found:?}");
+    assert!(found.iter().all(|(what, count)| expected.get(what).is_some_and(|all| count <= all)), "{found:?}");
+    assert!(count >= alone && count + missed >= all, "lost: {}", lost(&daemon));
+}
+
 /// What is not installed, if so.
 fn missing() -> Option<&'static str> {
     match () {
