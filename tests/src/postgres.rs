@@ -134,7 +134,7 @@ impl Postgres {
 
     /// Process of the server.
     pub fn pid(&self) -> u32 {
-        self.server.as_ref().expect("it runs").id()
+        self.server.as_ref().expect("it runs").pid()
     }
 
     pub fn port(&self) -> u16 {
