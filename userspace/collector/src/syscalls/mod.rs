@@ -132,6 +132,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_bit_tells_32_bit_code_from_64_bit_code() {
+        // `cs` of x86, also of a Xen guest, and `pstate` of arm64.
+        for (of, native, compat) in
+            [(&numbers::X86_64, 0x33, 0x23), (&numbers::X86_64, 0xe033, 0xe023), (&numbers::AARCH64, 0, 0x10)]
+        {
+            assert_ne!(native & of.mode.mask, of.mode.compat);
+            assert_eq!(compat & of.mode.mask, of.mode.compat);
+        }
+    }
+
     /// The offsets of registers in `pt_regs`, which debuggers are given as they stand in the kernel.
     #[test]
     fn registers_lie_where_the_c_library_has_them() {
