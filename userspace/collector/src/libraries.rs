@@ -84,7 +84,10 @@ pub fn is_library(mapped: &Mapped) -> bool {
 
 fn is_library_name(name: &[u8]) -> bool {
     let shared = name.windows(3).any(|part| part == b".so");
+    // It hands on to GnuTLS proper.
+    let wrapper = name.starts_with(b"libgnutls-openssl.");
     shared
+        && !wrapper
         && [&b"libssl"[..], b"libgnutls.", b"libgnutls-", b"libboringssl"].iter().any(|start| name.starts_with(start))
 }
 
@@ -224,7 +227,9 @@ broken";
         {
             assert!(is_library_name(name.as_bytes()), "{name}");
         }
-        for name in ["libcrypto.so.3", "libgnutlsxx.so.30", "libssl.a", "ssl.so", "libgnutls"] {
+        for name in
+            ["libcrypto.so.3", "libgnutlsxx.so.30", "libgnutls-openssl.so.27", "libssl.a", "ssl.so", "libgnutls"]
+        {
             assert!(!is_library_name(name.as_bytes()), "{name}");
         }
     }

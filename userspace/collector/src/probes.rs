@@ -246,6 +246,17 @@ impl Probes {
         }
     }
 
+    /// Done with, in a process that ends: uprobes are left to its end, where SIGKILL cannot keep the kernel from letting go
+    /// of them.
+    pub fn leave(self) {
+        if let Some(follower) = &self.follower {
+            follower.leave();
+        }
+        if let Some(libraries) = &mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries {
+            libraries.leave();
+        }
+    }
+
     /// How each probe fares, in the order of [`REGISTRY`].
     pub fn states(&self) -> &[ProbeState] {
         &self.states

@@ -286,7 +286,9 @@ impl Collector {
         self.feeder.feed(Input::Note("stop", "stopped in order"));
         self.feeder.feed(Input::End);
         self.write();
-        self.flush_recording()
+        let flushed = self.flush_recording();
+        self.probes.leave();
+        flushed
     }
 }
 

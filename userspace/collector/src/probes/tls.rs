@@ -125,7 +125,15 @@ impl Libraries {
     }
 }
 
-/// Attachments; dropped, they end.
+impl Libraries {
+    /// Leaves what is attached to the end of the process.
+    pub(super) fn leave(&mut self) {
+        self.links.leave();
+    }
+}
+
+/// Attachments; dropped, they end. At each, the kernel waits until no CPU runs the program any more; and what then waits when
+/// SIGKILL comes, it never lets go of.
 #[derive(Default)]
 struct Links {
     multi: Vec<OwnedFd>,
@@ -137,19 +145,11 @@ impl Links {
         self.multi.append(&mut more.multi);
         self.single.append(&mut more.single);
     }
-}
 
-impl Drop for Links {
-    /// At each, the kernel waits until no CPU runs the program any more. At links all wait at once. Single ones it lets go
-    /// of one after the other, whatever we do; and what then waits for its turn when SIGKILL comes, it never lets go of.
-    fn drop(&mut self) {
-        std::thread::scope(|scope| {
-            for link in self.multi.drain(..) {
-                // Without a thread, it ends here.
-                let _ = Builder::new().spawn_scoped(scope, move || drop(link));
-            }
-        });
-        self.single.clear();
+    /// Leaves them to the end of the process, in which no signal disturbs the kernel.
+    fn leave(&mut self) {
+        self.multi.drain(..).for_each(std::mem::forget);
+        self.single.drain(..).for_each(std::mem::forget);
     }
 }
 
@@ -254,6 +254,7 @@ pub(super) struct Follower {
     thread: Option<JoinHandle<()>>,
     readable: Readable,
     looked: Arc<AtomicBool>,
+    leaves: Arc<AtomicBool>,
 }
 
 impl Follower {
@@ -263,9 +264,11 @@ impl Follower {
         let (requests, waiting) = sync_channel(MAX_WAITING);
         let looked = Arc::new(AtomicBool::new(false));
         let done = looked.clone();
+        let leaves = Arc::new(AtomicBool::new(false));
         let libraries = loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries.take().unwrap_or_default();
         let mut work = Work {
             libraries,
+            leaves: leaves.clone(),
             loaded,
             procfs: procfs.to_owned(),
             known: readable.known.clone(),
@@ -280,7 +283,12 @@ impl Follower {
             work.run(&waiting);
         };
         let thread = Builder::new().name("libraries".into()).spawn(run)?;
-        Ok(Self { requests: Some(requests), thread: Some(thread), readable, looked })
+        Ok(Self { requests: Some(requests), thread: Some(thread), readable, looked, leaves })
+    }
+
+    /// Leaves what is attached to the end of the process.
+    pub(super) fn leave(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
     }
 
     /// Whether the processes that ran before have all been looked at.
@@ -314,10 +322,11 @@ impl Follower {
 }
 
 impl Drop for Work {
-    /// All attachments end together.
     fn drop(&mut self) {
-        let links = &mut self.libraries.links;
-        self.attached.drain().for_each(|(_, more)| links.add(more));
+        if self.leaves.load(Ordering::Relaxed) {
+            self.libraries.leave();
+            self.attached.values_mut().for_each(Links::leave);
+        }
     }
 }
 
@@ -340,6 +349,8 @@ struct Process {
 struct Work {
     loaded: Arc<Mutex<Loaded>>,
     libraries: Libraries,
+    /// Whether what is attached is left to the end of the process.
+    leaves: Arc<AtomicBool>,
     procfs: PathBuf,
     known: Arc<Mutex<Known>>,
     programs: Programs,
