@@ -9,7 +9,7 @@ use std::{
 
 use hitscope_tests::{
     Daemon, Postgres,
-    confined::{NEEDED, STRANGER, UNIT, command, stranger},
+    confined::{NEEDED, STRANGER, UNIT, command, stranger, units_filter},
     host::{binary, python},
     needs_probes, number,
     postgres::succeed,
@@ -203,6 +203,23 @@ fn reading_other_processes_takes_both_capabilities() {
     assert!(may(&["sys_ptrace", "dac_read_search"], "readlink", &[&exe]));
     assert!(!may(&["dac_read_search"], "readlink", &[&exe]));
     assert!(!may(&["dac_read_search"], "cat", &[&io]));
+}
+
+#[test]
+fn within_what_systemd_makes_of_the_unit_it_works() {
+    needs_probes!();
+    let Some(filter) = units_filter() else { skip!("there is no systemd-analyze") };
+    let postgres = Postgres::start();
+    let prepared = || Daemon::prepare("").under_as_stranger(&UNIT);
+    for (mut daemon, seccomp) in [(prepared().with_units_mounts(), "0"), (prepared().under_filter(filter), "2")] {
+        daemon.run();
+        postgres.psql("select 1 as within_unit");
+        let rows = daemon.settled("SELECT sum(calls) AS n FROM operations WHERE operation = 'select ? as within_unit'");
+        assert_eq!(number(&rows[0]["n"]), 2);
+        assert_eq!(of_process(daemon.pid(), "Seccomp"), seccomp);
+        assert_eq!(daemon.get("/api/v1/status").json()["data"], "live");
+        assert!(daemon.stop().expect("it ends in time").success());
+    }
 }
 
 #[test]
