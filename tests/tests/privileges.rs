@@ -177,7 +177,7 @@ fn without_cap_sys_admin_all_but_uprobes_run() {
     let off = daemon.run_with_what_works();
     assert!(off.iter().all(|(name, _)| name == "tls"), "{off:?}");
     if !off.is_empty() {
-        assert!(daemon.log().contains("CAP_SYS_ADMIN to the unit's AmbientCapabilities="), "{}", daemon.log());
+        assert!(daemon.log().contains("unit holds CAP_SYS_ADMIN back"), "{}", daemon.log());
     }
     postgres.psql("select 1 as by_few");
     let rows = daemon.settled("SELECT sum(calls) AS n FROM operations WHERE operation = 'select ? as by_few'");
@@ -224,7 +224,6 @@ fn within_what_systemd_makes_of_the_unit_it_works() {
 
 #[test]
 fn systemd_accepts_the_unit() {
-    needs_probes!();
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/hitscope.service");
     let text = fs::read_to_string(unit).expect("the unit");
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
