@@ -22,8 +22,10 @@ const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const PERFMON: u64 = 1 << 38;
 const BPF: u64 = 1 << 39;
-/// What starting and ending the server as another user takes: CHOWN, FOWNER, KILL, SETGID, SETUID, SETPCAP.
-const SERVING: u64 = 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+/// What giving the server its files takes: CHOWN, FOWNER.
+const GIVING: u64 = 1 | 1 << 3;
+/// That, and what starting and ending the server as another user takes: KILL, SETGID, SETUID, SETPCAP.
+const SERVING: u64 = GIVING | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
 
 /// A line of a `status` file of `/proc`.
 fn line(status: &Path, key: &str) -> String {
@@ -167,6 +169,15 @@ fn what_is_not_needed_on_is_given_up() {
     daemon.settle();
     let status = daemon.status().expect("a status");
     assert_eq!(status["lost"].get("connection_walks_failed"), None, "{status}");
+}
+
+#[test]
+fn without_server_nothing_is_kept_for_it() {
+    needs_probes!();
+    let mut daemon = Daemon::prepare("").with_arguments(&["--no-serve"]);
+    daemon.run();
+    let kept = permitted(daemon.pid());
+    assert_eq!(kept & SERVING, GIVING, "{kept:x}");
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::{Ids, own_ids};
+    use crate::os::own_ids;
 
     #[test]
     fn made_with_the_servers_parts() {
