@@ -12,7 +12,7 @@ use std::{
 };
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, SeccompRule};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::host::binary;
 
@@ -69,9 +69,44 @@ pub fn binary_for_all(folder: &Path) -> PathBuf {
 pub fn filter(command: &mut Command, calls: BTreeMap<i64, Vec<SeccompRule>>, action: SeccompAction) {
     let architecture = std::env::consts::ARCH.try_into().expect("a known architecture");
     let filter = SeccompFilter::new(calls, SeccompAction::Allow, action, architecture).expect("a filter");
-    let program: BpfProgram = filter.try_into().expect("a filter's program");
+    under(command, filter.try_into().expect("a filter's program"));
+}
+
+/// Has the command's process and its children run under a filter of system calls.
+pub fn under(command: &mut Command, program: BpfProgram) {
     // SAFETY: between fork and exec there are only system calls; the program was made before.
     unsafe { command.pre_exec(move || seccompiler::apply_filter(&program).map_err(std::io::Error::other)) };
+}
+
+/// The unit's own filter of system calls, with the death of who calls another; `None` where systemd does not tell its groups.
+pub fn units_filter() -> Option<BpfProgram> {
+    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/hitscope.service");
+    let unit = fs::read_to_string(unit).expect("the unit");
+    let line = unit.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).expect("its filter");
+    let mut names: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    let mut calls = Vec::new();
+    while let Some(name) = names.pop() {
+        if name.starts_with('@') {
+            let output = Command::new("systemd-analyze").args(["syscall-filter", &name]).output().ok()?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let members = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+            names.extend(members.skip(1).map(str::to_owned));
+        } else {
+            calls.push(name);
+        }
+    }
+    // Those of other architectures have no number here.
+    let known: Vec<&str> = calls.iter().map(String::as_str).filter(|name| allow_list(&[name]).is_some()).collect();
+    assert!(known.len() > 200, "{known:?}");
+    allow_list(&known)
+}
+
+fn allow_list(calls: &[&str]) -> Option<BpfProgram> {
+    let rules: Vec<Value> = calls.iter().map(|name| json!({ "syscall": name })).collect();
+    let filter = json!({ "mismatch_action": "kill_process", "match_action": "allow", "filter": rules });
+    let text = json!({ "unit": filter }).to_string();
+    let architecture = std::env::consts::ARCH.try_into().expect("a known architecture");
+    seccompiler::compile_from_json(text.as_bytes(), architecture).ok()?.remove("unit")
 }
 
 /// What `hitscope check` said.

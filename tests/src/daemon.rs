@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use seccompiler::BpfProgram;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -29,6 +30,7 @@ pub struct Daemon {
     start: Vec<String>,
     program: PathBuf,
     arguments: Vec<String>,
+    filter: Option<BpfProgram>,
     child: Option<Child>,
 }
 
@@ -53,7 +55,7 @@ impl Daemon {
         let data_dir = folder.path().join("data");
         let address = format!("127.0.0.1:{}", free_port());
         let (start, arguments) = (Vec::new(), Vec::new());
-        let daemon = Self { folder, data_dir, address, start, program: binary(), arguments, child: None };
+        let daemon = Self { folder, data_dir, address, start, program: binary(), arguments, filter: None, child: None };
         daemon.configure(config);
         daemon
     }
@@ -75,6 +77,27 @@ impl Daemon {
     pub fn under(mut self, start: Vec<String>) -> Self {
         self.start = start;
         self
+    }
+
+    /// It shall run under a filter of system calls.
+    #[must_use]
+    pub fn under_filter(mut self, filter: BpfProgram) -> Self {
+        self.filter = Some(filter);
+        self
+    }
+
+    /// It shall run as what it runs as by now, with the mounts that systemd makes of the unit: everything but the data folder
+    /// read-only, and no homes.
+    #[must_use]
+    pub fn with_units_mounts(self) -> Self {
+        let data_dir = self.data_dir.display();
+        let script = format!(
+            "mount --bind {data_dir} {data_dir}\nmount -o remount,bind,ro /\nmount -o remount,bind,ro /sys\n\
+             mount --bind /proc/sys /proc/sys\nmount -o remount,bind,ro /proc/sys\n\
+             for home in /home /root; do mount -t tmpfs -o ro,mode=0 none $home; done"
+        );
+        let start = confined::with_mounts(&script).into_iter().chain(self.start.clone()).collect();
+        self.under(start)
     }
 
     /// It shall run as [`confined::STRANGER`] with these capabilities, over a data folder of that user.
@@ -99,6 +122,9 @@ impl Daemon {
         command.arg(&self.data_dir).args(["--listen", &self.address]).args(&self.arguments);
         command.stdin(Stdio::null()).stdout(log()).stderr(log()).env("RUST_BACKTRACE", "1");
         ends_with_us(&mut command, libc::SIGTERM);
+        if let Some(filter) = self.filter.clone() {
+            confined::under(&mut command, filter);
+        }
         let pid = self.child.insert(command.spawn().expect("hitscope starts")).id();
         let status = wait_until("hitscope collects", || {
             assert!(self.ended().is_none(), "hitscope ended:\n{}", self.log());

@@ -9,7 +9,7 @@ use std::{
 
 use hitscope_tests::{
     Daemon, Postgres,
-    confined::{NEEDED, STRANGER, UNIT, command, stranger},
+    confined::{NEEDED, STRANGER, UNIT, command, stranger, units_filter},
     host::{binary, python},
     needs_probes, number,
     postgres::succeed,
@@ -22,8 +22,10 @@ const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const PERFMON: u64 = 1 << 38;
 const BPF: u64 = 1 << 39;
-/// What starting and ending the server as another user takes: CHOWN, FOWNER, KILL, SETGID, SETUID, SETPCAP.
-const SERVING: u64 = 1 | 1 << 3 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
+/// What giving the server its files takes: CHOWN, FOWNER.
+const GIVING: u64 = 1 | 1 << 3;
+/// That, and what starting and ending the server as another user takes: KILL, SETGID, SETUID, SETPCAP.
+const SERVING: u64 = GIVING | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8;
 
 /// A line of a `status` file of `/proc`.
 fn line(status: &Path, key: &str) -> String {
@@ -170,6 +172,15 @@ fn what_is_not_needed_on_is_given_up() {
 }
 
 #[test]
+fn without_server_nothing_is_kept_for_it() {
+    needs_probes!();
+    let mut daemon = Daemon::prepare("").with_arguments(&["--no-serve"]);
+    daemon.run();
+    let kept = permitted(daemon.pid());
+    assert_eq!(kept & SERVING, GIVING, "{kept:x}");
+}
+
+#[test]
 fn without_cap_sys_admin_all_but_uprobes_run() {
     needs_probes!();
     let postgres = Postgres::start();
@@ -177,7 +188,7 @@ fn without_cap_sys_admin_all_but_uprobes_run() {
     let off = daemon.run_with_what_works();
     assert!(off.iter().all(|(name, _)| name == "tls"), "{off:?}");
     if !off.is_empty() {
-        assert!(daemon.log().contains("CAP_SYS_ADMIN to the unit's AmbientCapabilities="), "{}", daemon.log());
+        assert!(daemon.log().contains("unit holds CAP_SYS_ADMIN back"), "{}", daemon.log());
     }
     postgres.psql("select 1 as by_few");
     let rows = daemon.settled("SELECT sum(calls) AS n FROM operations WHERE operation = 'select ? as by_few'");
@@ -206,8 +217,24 @@ fn reading_other_processes_takes_both_capabilities() {
 }
 
 #[test]
-fn systemd_accepts_the_unit() {
+fn within_what_systemd_makes_of_the_unit_it_works() {
     needs_probes!();
+    let Some(filter) = units_filter() else { skip!("there is no systemd-analyze") };
+    let postgres = Postgres::start();
+    let prepared = || Daemon::prepare("").under_as_stranger(&UNIT);
+    for (mut daemon, seccomp) in [(prepared().with_units_mounts(), "0"), (prepared().under_filter(filter), "2")] {
+        daemon.run();
+        postgres.psql("select 1 as within_unit");
+        let rows = daemon.settled("SELECT sum(calls) AS n FROM operations WHERE operation = 'select ? as within_unit'");
+        assert_eq!(number(&rows[0]["n"]), 2);
+        assert_eq!(of_process(daemon.pid(), "Seccomp"), seccomp);
+        assert_eq!(daemon.get("/api/v1/status").json()["data"], "live");
+        assert!(daemon.stop().expect("it ends in time").success());
+    }
+}
+
+#[test]
+fn systemd_accepts_the_unit() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/hitscope.service");
     let text = fs::read_to_string(unit).expect("the unit");
     let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {

@@ -53,9 +53,11 @@ impl Capabilities {
     /// What loading the probes may take.
     pub const LOADING: Self = Self::UNIT.and(Self::SYS_RESOURCE);
 
-    /// What starting and ending the server as another user takes, and giving that user its files.
-    pub const SERVING: Self =
-        Self::CHOWN.and(Self::FOWNER).and(Self::KILL).and(Self::SETGID).and(Self::SETUID).and(Self::SETPCAP);
+    /// What giving another user's server its files takes.
+    pub const GIVING: Self = Self::CHOWN.and(Self::FOWNER);
+
+    /// What starting and ending the server as another user takes.
+    pub const SERVING: Self = Self::KILL.and(Self::SETGID).and(Self::SETUID).and(Self::SETPCAP);
 
     /// Both sets together.
     #[must_use]

@@ -327,7 +327,9 @@ pub(super) fn explain(program: &str, error: &ProgramError) -> Refusal {
         ProgramError::LoadError { verifier_log, .. } => {
             let log = verifier_log.to_string();
             // The verifier's verdict stands at the end of its log, before the statistics.
-            let last: Vec<&str> = log.lines().rev().filter(|line| !line.starts_with("processed ")).take(3).collect();
+            let statistics = ["processed ", "verification time ", "stack depth "];
+            let said = log.lines().rev().filter(|line| !statistics.iter().any(|start| line.starts_with(start)));
+            let last: Vec<&str> = said.take(3).collect();
             let verdict: Vec<&str> = last.into_iter().rev().map(str::trim).filter(|line| !line.is_empty()).collect();
             if verdict.is_empty() {
                 let reason = errno(error).map_or_else(|| cause(error), describe);

@@ -27,7 +27,8 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
     folder::prepare(&config.data_dir, account.as_ref())?;
     let stop = signals::flag()?;
     // Before the history, whose threads would keep the privileges that loading takes.
-    let probes = super::load_probes(&host, &config.probes, beside_tracing(&config, account.as_ref())?)?;
+    let beside = beside_tracing(&config, account.is_some(), !arguments.no_serve)?;
+    let probes = super::load_probes(&host, &config.probes, beside)?;
 
     // Operations and command lines are nobody else's business: they are for the server's group alone.
     let access = Access { group: Some(account.as_ref().map_or_else(os::own_ids, |account| account.ids).group) };
@@ -86,12 +87,20 @@ fn check_port(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// What it takes beside tracing: looking after the server of another user, and writing to another user's data folder.
-fn beside_tracing(config: &Config, account: Option<&Account>) -> Result<Capabilities, Failure> {
+/// What it takes beside tracing: looking after a server of another user, and writing to another user's data folder.
+fn beside_tracing(config: &Config, other_user: bool, serves: bool) -> Result<Capabilities, Failure> {
     let data_dir = &config.data_dir;
     let owner =
         std::fs::metadata(data_dir).explain(format!("cannot use the data folder {}", data_dir.display()))?.uid();
-    let others = if owner == os::own_ids().user { Capabilities::NONE } else { Capabilities::DAC_OVERRIDE };
-    let server = if account.is_some() { Capabilities::SERVING } else { Capabilities::NONE };
-    Ok(others.and(server))
+    let mut beside = Capabilities::NONE;
+    for (needed, capabilities) in [
+        (owner != os::own_ids().user, Capabilities::DAC_OVERRIDE),
+        (other_user, Capabilities::GIVING),
+        (other_user && serves, Capabilities::SERVING),
+    ] {
+        if needed {
+            beside = beside.and(capabilities);
+        }
+    }
+    Ok(beside)
 }

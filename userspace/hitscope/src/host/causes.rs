@@ -5,7 +5,7 @@ use hitscope_collector::{
     probes::{Error, ProbeState, Refusal},
 };
 
-use super::{Fact, Host};
+use super::{Fact, Host, Privileges};
 use crate::capabilities::Capabilities;
 
 /// Oldest kernel whose interfaces hitscope uses.
@@ -62,24 +62,27 @@ fn privileges(host: &Host) -> Fact {
     if lacking.is_empty() {
         return Fact::ok(NAME, Capabilities::NEEDED.names().join(", "));
     }
-    let held_back = lacking.without(have.bounding);
-    let mend = if held_back.is_empty() {
-        format!(
-            "run it with sudo, or by a systemd unit with AmbientCapabilities={}",
-            Capabilities::NEEDED.names().join(" ")
-        )
-    } else {
-        let add: Vec<String> =
-            held_back.names().iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_"))).collect();
-        format!(
-            "sudo does not help, for the container or unit holds {} back: `{}` (Docker, Podman), \
-             `securityContext.capabilities.add` (Kubernetes), CapabilityBoundingSet= and AmbientCapabilities= (systemd)",
-            held_back.names().join(", "),
-            add.join(" ")
-        )
-    };
     let reason = lacking.names_and_purposes().join(", ");
-    Fact::missing(NAME, format!("without {reason}"), mend)
+    Fact::missing(NAME, format!("without {reason}"), get(have, lacking))
+}
+
+/// How to get capabilities.
+fn get(have: &Privileges, lacking: Capabilities) -> String {
+    let held_back = lacking.without(have.bounding);
+    if held_back.is_empty() {
+        return format!(
+            "run it with sudo, or by a systemd unit with AmbientCapabilities={}",
+            lacking.names().join(" ")
+        );
+    }
+    let add: Vec<String> =
+        held_back.names().iter().map(|name| format!("--cap-add {}", name.trim_start_matches("CAP_"))).collect();
+    format!(
+        "sudo does not help, for the container or unit holds {} back: `{}` (Docker, Podman), \
+         `securityContext.capabilities.add` (Kubernetes), CapabilityBoundingSet= and AmbientCapabilities= (systemd)",
+        held_back.names().join(", "),
+        add.join(" ")
+    )
 }
 
 fn kernel(host: &Host) -> Fact {
@@ -236,12 +239,14 @@ fn uprobes(host: &Host) -> Fact {
             format!("they are perf events, which are refused; {WITHOUT}"),
             "mend that first, then check again",
         ),
-        (Some(Answer::Refused(libc::EACCES)), _) if !host.may(Capabilities::SYS_ADMIN) => Fact::limited(
-            NAME,
-            format!("this kernel asks for CAP_SYS_ADMIN of who attaches them (Linux since July 2025); {WITHOUT}"),
-            "run it with sudo, or add CAP_SYS_ADMIN to the unit's AmbientCapabilities= and CapabilityBoundingSet=; or name \
-             `tls` in probes.disabled",
-        ),
+        (Some(Answer::Refused(libc::EACCES)), _) if !host.may(Capabilities::SYS_ADMIN) => {
+            let get = host.privileges.as_ref().map(|have| get(have, Capabilities::SYS_ADMIN)).unwrap_or_default();
+            Fact::limited(
+                NAME,
+                format!("this kernel asks for CAP_SYS_ADMIN of who attaches them (Linux since July 2025); {WITHOUT}"),
+                format!("{get}; or name `tls` in probes.disabled"),
+            )
+        }
         (Some(Answer::Refused(errno)), _) => {
             let (reason, mend) = refused(host, "perf_event_open() for uprobes", errno, OPTION);
             Fact::limited(NAME, format!("{reason}; {WITHOUT}"), mend)

@@ -153,7 +153,7 @@ fn debians_perf_events_and_new_uprobes_ask_for_more() {
     let few = Fixture::new(&[("proc/self/status", FEW)]);
     let refused = Answer::Refused(libc::EACCES);
     let text = only(&few.host(Calls { uprobe: Some(refused), ..ALLOWED }));
-    has(&text, &["uprobes Limited: this kernel asks for CAP_SYS_ADMIN", "AmbientCapabilities=", "probes.disabled"]);
+    has(&text, &["uprobes Limited: this kernel asks for CAP_SYS_ADMIN", "`--cap-add SYS_ADMIN`", "probes.disabled"]);
     let host = few.host(Calls { perf_event: refused, uprobe: Some(refused), ..ALLOWED });
     let text = say(facts(&host).iter().find(|fact| fact.name == "perf events").unwrap());
     has(&text, &["kernel.perf_event_paranoid is 3", "`sysctl kernel.perf_event_paranoid=2`", "CAP_SYS_ADMIN"]);
