@@ -195,9 +195,11 @@ fn requests_lie_unread() {
     let mut client = server.connect();
     client.ask("at_once");
     signal(server.child.id(), libc::SIGSTOP);
+    // Each of its threads for itself.
     wait_until("the server is stopped", || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.child.id())).ok()?;
-        stat.contains(") T ").then_some(())
+        let mut threads = std::fs::read_dir(format!("/proc/{}/task", server.child.id())).ok()?.flatten();
+        let stopped = |stat: String| stat.contains(") T ");
+        threads.all(|thread| std::fs::read_to_string(thread.path().join("stat")).is_ok_and(stopped)).then_some(())
     });
     client.send("later");
     thread::sleep(Duration::from_millis(200));
