@@ -56,7 +56,7 @@ pub fn run_all(workspace: &Workspace, versions: &[String], kvm: bool) -> Result<
     setup::tests(workspace)?;
     let kernels = fetch::fetch(workspace, &wanted)?;
     build::build(workspace)?;
-    let (live, _) = test::build_tests(workspace)?;
+    let (live, _) = test::build_tests(workspace, tests::files())?;
     let mut tally = Tally::default();
     let outcomes = run_in(workspace, &live, &kernels, kvm, &mut tally)?;
     println!("\n{}", report::tables(&outcomes));

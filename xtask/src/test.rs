@@ -133,9 +133,14 @@ pub struct Runner {
     pub executable: PathBuf,
 }
 
-/// Builds the tests; returns the runners of the live ones, and the others.
-pub fn build_tests(workspace: &Workspace) -> Result<(Vec<Runner>, Vec<Runner>)> {
-    let listing = read(build::cargo(workspace, "test").args(["--no-run", "--message-format=json-render-diagnostics"]))?;
+/// Builds all tests, or some files of them; returns the runners of the live ones, and the others.
+pub fn build_tests<'a>(
+    workspace: &Workspace,
+    files: impl Iterator<Item = &'a str>,
+) -> Result<(Vec<Runner>, Vec<Runner>)> {
+    let mut command = build::cargo(workspace, "test");
+    command.args(["--no-run", "--message-format=json-render-diagnostics"]);
+    let listing = read(command.args(files.flat_map(|file| ["--test", file])))?;
     let live = workspace.root.join(LIVE);
     Ok(runners(&listing)?.into_iter().partition(|runner| runner.package == live && runner.target != "hitscope_tests"))
 }
@@ -143,7 +148,7 @@ pub fn build_tests(workspace: &Workspace) -> Result<(Vec<Runner>, Vec<Runner>)> 
 fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
     let (mut live, mut unit) = (Vec::new(), Vec::new());
     let built = tally.check("build of the tests", || {
-        (live, unit) = build_tests(workspace)?;
+        (live, unit) = build_tests(workspace, std::iter::empty())?;
         Ok(())
     });
     if !built {

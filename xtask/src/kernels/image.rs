@@ -27,7 +27,7 @@ const GROUP: &str = "root:x:0:\npostgres:x:100:\nnogroup:x:65534:\n";
 /// The guest's first program. Whoever reads its serial line goes by those that begin with `guest: `.
 const INIT: &str = "#!/usr/bin/busybox sh
 export PATH=/usr/bin:/usr/sbin HOME=/root LC_ALL=C
-busybox --install -s /usr/bin
+/usr/bin/busybox --install -s /usr/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
@@ -41,6 +41,7 @@ mount -t debugfs debugfs /sys/kernel/debug
 mount -t securityfs securityfs /sys/kernel/security
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+hostname guest
 ip link set lo up
 echo \"guest: up $(uname -r)\"
 sh /tests

@@ -36,6 +36,11 @@ pub struct Suite {
     pub tests: &'static [&'static str],
 }
 
+/// The files that they are in.
+pub fn files() -> impl Iterator<Item = &'static str> {
+    TESTS.iter().map(|(file, _)| *file)
+}
+
 /// The runners of these tests among those that were built.
 pub fn suites(live: &[Runner]) -> Result<Vec<Suite>> {
     TESTS
