@@ -19,7 +19,7 @@ use serde_json::Value;
 const BOTH: &[&str] = &["server", "client"];
 
 /// Room for all that a benchmark says, however late it is read: here every command is to be counted.
-const ROOM: &str = "[probes]\nring_buffer_bytes = 536870912\n";
+const ROOM: &str = "[probes]\nring_buffer_bytes = 134217728\n";
 
 /// Which hits are of this server's connections. Those over its Unix socket have no port; there is no other Redis.
 fn whose(redis: &Redis, side: &str, via: Via) -> String {
