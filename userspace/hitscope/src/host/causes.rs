@@ -166,7 +166,7 @@ fn describe(errno: i32) -> String {
 /// What cannot be told before the capability is there.
 fn unknown(name: &str, capability: Capabilities) -> Fact {
     let capability = capability.names().join(", ");
-    Fact::limited(name, format!("cannot be told without {capability}"), "mend the privileges first, then check again")
+    Fact::limited(name, format!("cannot be told without {capability}"), "see to the privileges first, then check again")
 }
 
 impl Host {
@@ -237,7 +237,7 @@ fn uprobes(host: &Host) -> Fact {
         (Some(Answer::Refused(_)), _) if host.calls.perf_event != Answer::Allowed => Fact::limited(
             NAME,
             format!("they are perf events, which are refused; {WITHOUT}"),
-            "mend that first, then check again",
+            "see to that first, then check again",
         ),
         (Some(Answer::Refused(libc::EACCES)), _) if !host.may(Capabilities::SYS_ADMIN) => {
             let get = host.privileges.as_ref().map(|have| get(have, Capabilities::SYS_ADMIN)).unwrap_or_default();
@@ -342,7 +342,7 @@ pub fn probe(host: &Host, state: &ProbeState) -> Fact {
     let text = refusal.to_string();
     let (reason, mend) = match refusal {
         Refusal::Disabled => (text, "remove it from probes.disabled in the configuration".into()),
-        Refusal::Needs(other) => (text, format!("mend the probe {other} first")),
+        Refusal::Needs(other) => (text, format!("see to the probe {other} first")),
         Refusal::Kernel { call: "perf_event_open", .. } => of_event(host, state.name, &text),
         // The TLS libraries are attached to by uprobes.
         Refusal::Other(_) if state.name == "tls" => of_event(host, state.name, &text),

@@ -229,7 +229,7 @@ fn each_refusal_of_a_probe_has_a_mend_of_its_own() {
     let host = Fixture::new(&[]).host(ALLOWED);
     let of = |state: &ProbeState| say(&probe(&host, state));
     has(&of(&state("tls", Refusal::Disabled)), &["probe tls Limited: turned off", "remove it from probes.disabled"]);
-    has(&of(&state("tls", Refusal::Needs("sockets"))), &["mend the probe sockets first"]);
+    has(&of(&state("tls", Refusal::Needs("sockets"))), &["see to the probe sockets first"]);
     has(&of(&state("tls", Refusal::Other("odd".into()))), &["odd", "report this line", "6.1.0-26-amd64"]);
     has(
         &of(&kernel("p", "bpf_prog_load", None, "the kernel's verifier refused it: R1 invalid")),
