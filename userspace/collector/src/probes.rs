@@ -37,6 +37,7 @@ pub use load::{Error, Refusal};
 use load::{Loaded, Loader};
 use serde::{Deserialize, Serialize};
 pub use tls::Readable;
+pub use uprobes::are_known as uprobe_links;
 
 use crate::{
     event::Event,

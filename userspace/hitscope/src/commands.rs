@@ -10,7 +10,7 @@ pub mod run;
 pub mod serve;
 pub mod status;
 
-use std::{io, path::Path};
+use std::{fs, io, path::Path};
 
 use hitscope_collector::{
     kernel::calls::{Answer, Calls},
@@ -62,11 +62,18 @@ fn load_probes(host: &Host, settings: &probes::Settings, beside: Capabilities) -
     Ok(probes)
 }
 
+/// Whether files that processes have mapped can be opened as such: so are libraries that an upgrade has removed meanwhile.
+fn files_in_use_open() -> bool {
+    let files = fs::read_dir("/proc/self/map_files").into_iter().flatten().flatten();
+    files.take(1).any(|file| fs::metadata(file.path()).is_ok())
+}
+
 /// What the loaded probes need for as long as they run. The kernel says so itself: each capability is laid aside and the calls
 /// are made that come later.
 fn needed_on(probes: &mut Probes) -> io::Result<Capabilities> {
     let attaches = probes.states().iter().any(|state| state.name == "tls" && state.running);
-    let uprobes = || !attaches || Calls::ask(Path::new("/sys")).uprobe == Some(Answer::Allowed);
+    let uprobes =
+        || !attaches || (Calls::ask(Path::new("/sys")).uprobe == Some(Answer::Allowed) && files_in_use_open());
     // CAP_SYS_ADMIN goes first: where it must stay, it stands for the others, too.
     let mut needed = Capabilities::READING;
     for capability in [Capabilities::SYS_ADMIN, Capabilities::PERFMON] {

@@ -2,6 +2,8 @@
 
 use std::{fs, io, path::Path};
 
+use crate::probes::uprobe_links;
+
 /// The kernel's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -18,7 +20,7 @@ pub struct Calls {
     pub bpf: Answer,
     /// `perf_event_open()` of a CPU's clock.
     pub perf_event: Answer,
-    /// `perf_event_open()` of a uprobe. `None`: there is no kind of event for uprobes in sysfs.
+    /// A link of uprobes, or else `perf_event_open()` of one. `None`: there is no kind of event for uprobes in sysfs.
     pub uprobe: Option<Answer>,
 }
 
@@ -29,7 +31,11 @@ impl Calls {
         Self {
             bpf: bpf(),
             perf_event: perf_event(),
-            uprobe: kind.ok().and_then(|kind| kind.trim().parse().ok()).map(uprobe),
+            uprobe: if uprobe_links() {
+                Some(Answer::Allowed)
+            } else {
+                kind.ok().and_then(|kind| kind.trim().parse().ok()).map(uprobe)
+            },
         }
     }
 }
@@ -121,7 +127,7 @@ mod tests {
     #[test]
     fn without_sysfs_there_is_no_uprobe() {
         let sys = tempfile::tempdir().expect("temporary folder");
-        assert_eq!(Calls::ask(sys.path()).uprobe, None);
+        assert_eq!(Calls::ask(sys.path()).uprobe, uprobe_links().then_some(Answer::Allowed));
     }
 
     #[test]

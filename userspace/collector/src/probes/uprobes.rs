@@ -43,7 +43,7 @@ impl Multi {
         loaded: &Ebpf,
         names: impl Iterator<Item = &'static str>,
     ) -> io::Result<Option<Self>> {
-        if !is_known() {
+        if !are_known() {
             return Ok(None);
         }
         let mut object = Object::parse(object).map_err(io::Error::other)?;
@@ -103,8 +103,9 @@ impl Multi {
     }
 }
 
-/// Whether the kernel knows such links: it then finds that `/` is no file to attach to (as libbpf asks, too).
-fn is_known() -> bool {
+/// Whether the kernel attaches uprobes by links, and lets us: it then finds that `/` is no file to attach to (as libbpf asks,
+/// too).
+pub fn are_known() -> bool {
     // r0 = 0; exit
     let instructions = [instruction(0xb7), instruction(0x95)];
     let refused = load("known", &instructions, c"GPL").and_then(|program| link(&program, Path::new("/"), &[0], false));

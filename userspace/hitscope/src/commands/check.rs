@@ -59,7 +59,7 @@ fn untried(name: &str) -> Fact {
         name: format!("{PROBE}{name}"),
         state: State::Limited,
         reason: "not tried, because of what is missing".into(),
-        mend: Some("mend that first, then check again".into()),
+        mend: Some("see to that first, then check again".into()),
     }
 }
 

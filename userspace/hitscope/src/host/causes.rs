@@ -166,7 +166,7 @@ fn describe(errno: i32) -> String {
 /// What cannot be told before the capability is there.
 fn unknown(name: &str, capability: Capabilities) -> Fact {
     let capability = capability.names().join(", ");
-    Fact::limited(name, format!("cannot be told without {capability}"), "mend the privileges first, then check again")
+    Fact::limited(name, format!("cannot be told without {capability}"), "see to the privileges first, then check again")
 }
 
 impl Host {
@@ -196,13 +196,13 @@ fn perf_events(host: &Host) -> Fact {
         (Answer::Refused(libc::EACCES), Some(level @ 3..)) if !host.may(Capabilities::SYS_ADMIN) => Fact::limited(
             NAME,
             format!(
-                "this kernel asks for CAP_SYS_ADMIN, because kernel.perf_event_paranoid is {level}; without it neither `sched` nor `tls` runs"
+                "this kernel asks for CAP_SYS_ADMIN, because kernel.perf_event_paranoid is {level}; without it `sched` does not run, nor does `tls` before Linux 6.6"
             ),
             "`sysctl kernel.perf_event_paranoid=2`, or give it CAP_SYS_ADMIN",
         ),
         (Answer::Refused(errno), _) => {
             let (reason, mend) = refused(host, "perf_event_open()", errno, "CONFIG_PERF_EVENTS");
-            Fact::limited(NAME, format!("{reason}; without it neither `sched` nor `tls` runs"), mend)
+            Fact::limited(NAME, format!("{reason}; without it `sched` does not run, nor does `tls` before Linux 6.6"), mend)
         }
     }
 }
@@ -237,7 +237,7 @@ fn uprobes(host: &Host) -> Fact {
         (Some(Answer::Refused(_)), _) if host.calls.perf_event != Answer::Allowed => Fact::limited(
             NAME,
             format!("they are perf events, which are refused; {WITHOUT}"),
-            "mend that first, then check again",
+            "see to that first, then check again",
         ),
         (Some(Answer::Refused(libc::EACCES)), _) if !host.may(Capabilities::SYS_ADMIN) => {
             let get = host.privileges.as_ref().map(|have| get(have, Capabilities::SYS_ADMIN)).unwrap_or_default();
@@ -342,7 +342,7 @@ pub fn probe(host: &Host, state: &ProbeState) -> Fact {
     let text = refusal.to_string();
     let (reason, mend) = match refusal {
         Refusal::Disabled => (text, "remove it from probes.disabled in the configuration".into()),
-        Refusal::Needs(other) => (text, format!("mend the probe {other} first")),
+        Refusal::Needs(other) => (text, format!("see to the probe {other} first")),
         Refusal::Kernel { call: "perf_event_open", .. } => of_event(host, state.name, &text),
         // The TLS libraries are attached to by uprobes.
         Refusal::Other(_) if state.name == "tls" => of_event(host, state.name, &text),

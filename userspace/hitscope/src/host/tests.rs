@@ -137,7 +137,7 @@ fn a_seccomp_filter_is_told_from_what_the_kernel_lacks() {
     let both = filtered.host(Calls { perf_event: refused, uprobe: Some(refused), ..ALLOWED });
     let facts: Vec<Fact> = facts(&both).into_iter().filter(|fact| fact.state != State::Ok).collect();
     assert_eq!(facts.iter().map(|fact| fact.name.as_str()).collect::<Vec<_>>(), ["perf events", "uprobes"]);
-    has(&say(&facts[0]), &["Limited: perf_event_open(): a seccomp filter", "neither `sched` nor `tls`"]);
+    has(&say(&facts[0]), &["Limited: perf_event_open(): a seccomp filter", "`sched` does not run, nor does `tls`"]);
 
     let bare = Fixture::new(&[(CONFIG_PATH, "CONFIG_DEBUG_INFO_BTF=y\n")]);
     let text = only(&bare.host(Calls { bpf: Answer::Refused(libc::ENOSYS), ..ALLOWED }));
@@ -229,7 +229,7 @@ fn each_refusal_of_a_probe_has_a_mend_of_its_own() {
     let host = Fixture::new(&[]).host(ALLOWED);
     let of = |state: &ProbeState| say(&probe(&host, state));
     has(&of(&state("tls", Refusal::Disabled)), &["probe tls Limited: turned off", "remove it from probes.disabled"]);
-    has(&of(&state("tls", Refusal::Needs("sockets"))), &["mend the probe sockets first"]);
+    has(&of(&state("tls", Refusal::Needs("sockets"))), &["see to the probe sockets first"]);
     has(&of(&state("tls", Refusal::Other("odd".into()))), &["odd", "report this line", "6.1.0-26-amd64"]);
     has(
         &of(&kernel("p", "bpf_prog_load", None, "the kernel's verifier refused it: R1 invalid")),
