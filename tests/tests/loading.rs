@@ -71,7 +71,10 @@ unsafe extern "C" fn syscall(
                 let name = attributes.name.map(|byte| byte as u8);
                 let name = CStr::from_bytes_until_nul(&name).unwrap_or_default().to_string_lossy();
                 let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
-                LOADS.lock().unwrap_or_else(PoisonError::into_inner).extend(account(&name, &log));
+                match account(&name, &log) {
+                    Some(load) => LOADS.lock().unwrap_or_else(PoisonError::into_inner).push(load),
+                    None => println!("the verifier gave no account of {name}: {log}"),
+                }
             }
             return result;
         }
@@ -99,7 +102,8 @@ struct Attributes {
 /// worst case, all are on it at once.
 fn account(name: &str, log: &str) -> Option<Load> {
     let after = |start| log.lines().find_map(|line| line.strip_prefix(start));
-    let depths = after("stack depth ")?.split('+').map(|depth| depth.trim().parse::<u64>());
+    let depths =
+        after("stack depth ")?.split('+').map(|depth| depth.split(' ').next().unwrap_or_default().parse::<u64>());
     Some(Load {
         name: name.to_owned(),
         instructions: after("processed ")?.split(' ').next()?.parse().ok()?,
