@@ -99,11 +99,10 @@ struct Attributes {
 }
 
 /// `stack depth 64+0` and `processed 1234 insns (limit 1000000) …`. Each function of a program has a part of the stack; in the
-/// worst case, all are on it at once.
+/// worst case, all are on it at once. From 7.x on it is `stack depth max 64`, of the worst case itself.
 fn account(name: &str, log: &str) -> Option<Load> {
     let after = |start| log.lines().find_map(|line| line.strip_prefix(start));
-    let depths =
-        after("stack depth ")?.split('+').map(|depth| depth.split(' ').next().unwrap_or_default().parse::<u64>());
+    let depths = after("stack depth ")?.trim_start_matches("max ").split('+').map(|depth| depth.trim().parse::<u64>());
     Some(Load {
         name: name.to_owned(),
         instructions: after("processed ")?.split(' ').next()?.parse().ok()?,
