@@ -71,7 +71,10 @@ unsafe extern "C" fn syscall(
                 let name = attributes.name.map(|byte| byte as u8);
                 let name = CStr::from_bytes_until_nul(&name).unwrap_or_default().to_string_lossy();
                 let log = CStr::from_bytes_until_nul(&log).unwrap_or_default().to_string_lossy();
-                LOADS.lock().unwrap_or_else(PoisonError::into_inner).extend(account(&name, &log));
+                match account(&name, &log) {
+                    Some(load) => LOADS.lock().unwrap_or_else(PoisonError::into_inner).push(load),
+                    None => println!("the verifier gave no account of {name}: {log}"),
+                }
             }
             return result;
         }
@@ -96,10 +99,10 @@ struct Attributes {
 }
 
 /// `stack depth 64+0` and `processed 1234 insns (limit 1000000) …`. Each function of a program has a part of the stack; in the
-/// worst case, all are on it at once.
+/// worst case, all are on it at once. From 7.x on it is `stack depth max 64`, of the worst case itself.
 fn account(name: &str, log: &str) -> Option<Load> {
     let after = |start| log.lines().find_map(|line| line.strip_prefix(start));
-    let depths = after("stack depth ")?.split('+').map(|depth| depth.trim().parse::<u64>());
+    let depths = after("stack depth ")?.trim_start_matches("max ").split('+').map(|depth| depth.trim().parse::<u64>());
     Some(Load {
         name: name.to_owned(),
         instructions: after("processed ")?.split(' ').next()?.parse().ok()?,

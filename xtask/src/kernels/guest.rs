@@ -57,7 +57,7 @@ pub fn run(kernel: &Kernel, image: &Path, accelerator: Accelerator, log: &Path, 
         let (counts, complaint) = boot(kernel, image, accelerator, LIMIT, log, &mut |line| lines.take(line))?;
         let Lines { mut outcome, booted, ended } = lines;
         if !booted && !last {
-            say!("{} did not even begin to start; once more", kernel.release);
+            say!("{} did not start; once more", kernel.release);
             continue;
         }
         outcome.counts = counts;
@@ -109,8 +109,9 @@ fn boot(
     });
     command.args(["-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-serial", "stdio", "-no-reboot", "-kernel"]).arg(&kernel.vmlinux).arg("-initrd").arg(image);
-    // A panic ends it. Of the kernel's own messages those come that name it, and what goes wrong.
-    command.args(["-append", "console=ttyS0 panic=-1 loglevel=6 mitigations=off"]);
+    // A panic ends it. Of the kernel's own messages those come that name it, and what goes wrong. On a busy machine its check
+    // of the timer fails, and it would not go on.
+    command.args(["-append", "console=ttyS0 panic=-1 loglevel=6 mitigations=off no_timer_check"]);
     let mut file = create(log)?;
     run_counted(&mut command, limit, |line| {
         // A full disk must not end the guest.
@@ -135,7 +136,7 @@ pub fn log(root: &Path, kernel: &Kernel) -> PathBuf {
 #[derive(Default)]
 struct Lines {
     outcome: Outcome,
-    /// The kernel said something.
+    /// The kernel came to its first program: emulated, now and then one fails before.
     booted: bool,
     /// With which code the tests ended.
     ended: Option<String>,
@@ -144,7 +145,6 @@ struct Lines {
 impl Lines {
     fn take(&mut self, line: &str) {
         let Some(news) = line.strip_prefix("guest: ") else {
-            self.booted |= line.contains("Linux version ");
             if let Some(program) = line.strip_prefix("verifier: ").and_then(program) {
                 self.outcome.programs.push(program);
             }
@@ -192,7 +192,7 @@ mod tests {
     fn a_serial_line_is_understood() {
         let mut lines = Lines::default();
         lines.take("[    0.0] Linux version 6.1.0");
-        assert!(lines.booted && lines.ended.is_none());
+        assert!(!lines.booted && lines.ended.is_none());
         for line in [
             "guest: up 6.1.0-56-cloud-amd64",
             r#"guest: check [{"name":"kernel","state":"ok"},{"name":"probe tls","state":"limited"}]"#,

@@ -74,7 +74,7 @@ pub fn write(workspace: &Workspace, suites: &[Suite], to: &Path) -> Result<()> {
 /// Runs the tests; fails when one of their runners does.
 fn script(suites: &[Suite]) -> String {
     let mut script = format!(
-        "export HITSCOPE_BINARY=/usr/bin/hitscope HITSCOPE_SKIPS=/run/skips HITSCOPE_POSTGRES_CLUSTER={CLUSTER}\n\
+        "export HITSCOPE_LIMIT=300 HITSCOPE_BINARY=/usr/bin/hitscope HITSCOPE_SKIPS=/run/skips HITSCOPE_POSTGRES_CLUSTER={CLUSTER}\n\
          failed=0\n\
          echo \"guest: check $(hitscope check --format json)\"\n"
     );
