@@ -135,11 +135,25 @@ pub fn assert_calls_of(daemon: &mut Daemon, protocol: &str, expected: &Calls, si
         for (table, calls) in [("hits", hits), ("operations", operations)] {
             let (ours, others): (Calls, Calls) =
                 calls.into_iter().partition(|(statement, _)| expected.contains_key(statement));
-            assert_eq!(&ours, expected, "{side}, {table}; others: {others:?}; lost: {}", lost(daemon));
+            let lost = lost(daemon);
+            if let Some(skipped) = lost["program_skipped"].as_u64() {
+                // The kernel's doing, and counted: a request or its answer each. Nothing is made up for them.
+                let more = ours.iter().find(|(statement, count)| expected[*statement] < **count);
+                assert_eq!(more, None, "{side}, {table}; others: {others:?}; lost: {lost}");
+                let missing = sum(expected) - sum(&ours);
+                assert!(missing <= skipped, "{side}, {table}: {missing} of {}; lost: {lost}", sum(expected));
+                println!("{side}, {table}: {} of {}; lost: {lost}", sum(&ours), sum(expected));
+                continue;
+            }
+            assert_eq!(&ours, expected, "{side}, {table}; others: {others:?}; lost: {lost}");
         }
         assert_tables_agree(daemon, side);
     }
-    println!("{} statements, {} operations: equal", expected.values().sum::<u64>(), expected.len());
+    println!("{} statements, {} operations: compared", sum(expected), expected.len());
+}
+
+fn sum(calls: &Calls) -> u64 {
+    calls.values().sum()
 }
 
 /// What hitscope dropped since its start.

@@ -78,7 +78,8 @@ pub fn sys_exit(context: RawTracePointContext) -> i32 {
     let thread_id = bpf_get_current_pid_tgid() as u32;
     // None for the few that were inside a syscall when the probe was loaded.
     let Some(thread) = thread::get(thread_id) else { return 0 };
-    if thread.enter_ns == 0 {
+    if thread.inside == 0 {
+        // Its begin was not seen: a seccomp filter refused it (kernel/entry/common.c), or it was skipped, see `Probes::skipped`.
         return 0;
     }
     let result = argument(&context, 1) as i64;

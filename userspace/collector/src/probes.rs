@@ -15,7 +15,7 @@ use std::{
     collections::BTreeSet,
     hash::Hash,
     io::{self, Read},
-    os::fd::AsRawFd,
+    os::fd::{AsFd, AsRawFd},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -157,6 +157,7 @@ pub struct Probes {
     verdicts: HashMap<MapData, u64, u16>,
     lost: PerCpuArray<MapData, u64>,
     lost_before: [u64; event::lost::COUNT as usize],
+    skipped_before: u64,
     loaded: Arc<Mutex<Loaded>>,
     /// Attaches more of the probe `tls` as processes come.
     follower: Option<tls::Follower>,
@@ -201,6 +202,7 @@ impl Probes {
             verdicts: load::map(loaded, "VERDICTS")?,
             lost: load::map(loaded, "LOST")?,
             lost_before: [0; event::lost::COUNT as usize],
+            skipped_before: 0,
             loaded: Arc::new(Mutex::new(finished)),
             follower: None,
         })
@@ -306,7 +308,23 @@ impl Probes {
                 *before = count;
             }
         }
+        if let Some(skipped) = self.skipped()
+            && skipped > self.skipped_before
+        {
+            losses.push(("program_skipped", skipped - self.skipped_before));
+            self.skipped_before = skipped;
+        }
         sink(Event::Lost(&losses));
+    }
+
+    /// How often the kernel did not run a program because it was still running on the same CPU: in recent kernels (seen in
+    /// 7.3) a thread can lose its CPU within a tracepoint's program, and what others do there meanwhile goes unseen.
+    /// `None` while more is being attached.
+    fn skipped(&self) -> Option<u64> {
+        let loaded = self.loaded.try_lock().ok()?;
+        let programs = loaded.object.programs().filter_map(|(_, program)| program.fd().ok());
+        // Before 5.12 the kernel does not count it, and it does not happen.
+        Some(programs.filter_map(|fd| Some(uprobes::info(fd.as_fd()).ok()?.recursion_misses)).sum())
     }
 
     /// Has the kernel side account what went over the connections that are open now, and find those it does not know.

@@ -9,7 +9,7 @@ use std::{
     io,
     mem::MaybeUninit,
     os::{
-        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
@@ -92,15 +92,23 @@ impl Multi {
 
     /// Instructions that the verifier walked through.
     pub(super) fn verified_instructions(&self, name: &str) -> Option<u32> {
-        let mut info: bpf_prog_info = zeroed();
-        let mut attributes: bpf_attr = zeroed();
-        attributes.info.bpf_fd = self.0.get(name)?.fd.as_raw_fd() as u32;
-        attributes.info.info_len = size_of::<bpf_prog_info>() as u32;
-        attributes.info.info = (&raw mut info) as u64;
-        // SAFETY: `info` is of the length said and outlives the call; it asks for nothing that is written elsewhere.
-        unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.ok()?;
-        Some(info.verified_insns)
+        Some(info(self.0.get(name)?.fd.as_fd()).ok()?.verified_insns)
     }
+}
+
+/// What the kernel says of a loaded program.
+///
+/// # Errors
+/// When it says nothing.
+pub(super) fn info(program: BorrowedFd<'_>) -> io::Result<bpf_prog_info> {
+    let mut info: bpf_prog_info = zeroed();
+    let mut attributes: bpf_attr = zeroed();
+    attributes.info.bpf_fd = program.as_raw_fd() as u32;
+    attributes.info.info_len = size_of::<bpf_prog_info>() as u32;
+    attributes.info.info = (&raw mut info) as u64;
+    // SAFETY: `info` is of the length said and outlives the call; it asks for nothing that is written elsewhere.
+    unsafe { bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    Ok(info)
 }
 
 /// Whether the kernel attaches uprobes by links, and lets us: it then finds that `/` is no file to attach to (as libbpf asks,

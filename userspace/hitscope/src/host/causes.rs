@@ -202,7 +202,11 @@ fn perf_events(host: &Host) -> Fact {
         ),
         (Answer::Refused(errno), _) => {
             let (reason, mend) = refused(host, "perf_event_open()", errno, "CONFIG_PERF_EVENTS");
-            Fact::limited(NAME, format!("{reason}; without it `sched` does not run, nor does `tls` before Linux 6.6"), mend)
+            Fact::limited(
+                NAME,
+                format!("{reason}; without it `sched` does not run, nor does `tls` before Linux 6.6"),
+                mend,
+            )
         }
     }
 }
