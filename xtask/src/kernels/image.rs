@@ -53,7 +53,7 @@ poweroff -f
 pub fn write(workspace: &Workspace, suites: &[Suite], to: &Path) -> Result<()> {
     let mut image = Image { archive: Archive::create(to)?, libraries: BTreeSet::new() };
     image.base()?;
-    image.postgres(workspace)?;
+    image.postgres()?;
     image.program(&workspace.binary(), Path::new("/usr/bin/hitscope"))?;
     for program in ["busybox", "openssl"] {
         let path = find_program(program).with_context(|| format!("no {program} here"))?;
@@ -129,7 +129,7 @@ impl Image {
     }
 
     /// Server and clients, and a fresh database folder.
-    fn postgres(&mut self, workspace: &Workspace) -> Result<()> {
+    fn postgres(&mut self) -> Result<()> {
         let (bin, lib, share) =
             (Path::new(POSTGRES).join("bin"), Path::new(POSTGRES).join("lib"), Path::new(POSTGRES_SHARE));
         for program in ["pg_isready", "pgbench", "postgres", "psql"] {
@@ -147,7 +147,8 @@ impl Image {
             }
         }
         self.archive.tree(share, share, 0, &|path| path.extension().is_none_or(|extension| extension != "mo"))?;
-        let folder = workspace.kernels().join("cluster");
+        // The cache may lie where nobody else gets.
+        let folder = std::env::temp_dir().join(format!("hitscope-cluster-{}", std::process::id()));
         make_cluster(&bin, &folder)?;
         self.archive.tree(&folder, Path::new(CLUSTER), POSTGRES_USER, &|_| true)?;
         let _ = fs::remove_dir_all(folder);

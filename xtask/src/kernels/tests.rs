@@ -1,4 +1,4 @@
-//! The live tests that run in a guest: those that ask for nothing but PostgreSQL, at least one for each probe.
+//! The live tests that run in a guest: those that ask for nothing but PostgreSQL (and no disk), at least one for each probe.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ const TESTS: &[(&str, &[&str])] = &[
     ("outcomes", &["errors_have_their_sqlstate", "ends_before_the_answer"]),
     ("processes", &["short_lives", "ends_by_signal", "syscalls_are_counted"]),
     ("sockets", &["exchanges"]),
-    ("times", &["each_wait_has_its_class", "requests_lie_unread"]),
+    ("times", &["hits_that_share_a_thread_have_no_split", "requests_lie_unread"]),
     ("tls", &["from_the_first_connection"]),
 ];
 
