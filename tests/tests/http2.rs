@@ -213,7 +213,9 @@ fn node_both_sides_and_connections_before_the_start() {
     let deleted = expected.remove("DELETE /orders/1234 ok").expect("deleted");
     expected.insert("DELETE /orders/{id} ok".into(), deleted);
     assert_hits(&mut daemon, port, "http2", &["server", "client"], &expected);
-    let rows = daemon.query(&format!("SELECT DISTINCT authority FROM hits WHERE local_port = {port}"));
+    // Where part of an upload went uncaptured, what the tables of headers hold is not known for sure.
+    let known = format!("SELECT DISTINCT authority FROM hits WHERE local_port = {port} AND authority IS NOT NULL");
+    let rows = daemon.query(&known);
     assert_eq!(rows, [json!({ "authority": format!("127.0.0.1:{port}") })]);
     for client in [&mut early, &mut late, &mut server, &mut second] {
         client.end();
