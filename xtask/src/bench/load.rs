@@ -12,12 +12,15 @@ use crate::process::say;
 use crate::workspace::Workspace;
 
 /// The loads: name, and what is run.
-const LOADS: [(&str, &str); 5] = [
+const LOADS: [(&str, &str); 8] = [
     ("postgres", "`pgbench -S -c 4 -j 2` over a unix socket"),
     ("postgres-prepared", "`pgbench -S -c 4 -j 2 -M prepared` over a unix socket"),
     ("postgres-tls", "`pgbench -S -c 4 -j 2` over TCP with TLS"),
     ("mysql", "`sysbench oltp_point_select --threads=4` over a unix socket"),
     ("http1", "`wrk -c 4 -t 2` of a small file of nginx"),
+    ("http2", "`h2load -c 4 -m 8` of a small file of nginx"),
+    ("redis", "`redis-benchmark -t get -c 4` over a unix socket"),
+    ("redis-pipeline", "`redis-benchmark -t get -c 4 -P 16` over a unix socket"),
 ];
 
 pub const NAMES: [&str; LOADS.len()] = {

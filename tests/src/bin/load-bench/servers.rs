@@ -1,8 +1,11 @@
 //! The servers and what loads them.
 
-use std::process::{Command, Output};
+use std::{
+    process::{Command, Output},
+    time::Instant,
+};
 
-use hitscope_tests::{Mariadb, Postgres, Via, nginx::Nginx, postgres::succeed};
+use hitscope_tests::{Mariadb, Postgres, Redis, Via, nginx::Nginx, postgres::succeed};
 
 /// A server that counts what it serves.
 pub trait Server {
@@ -22,6 +25,9 @@ pub fn start(name: &str) -> Box<dyn Server> {
         "postgres-tls" => Box::new(Pgbench::start(Via::Tcp, "simple", true)),
         "mysql" => Box::new(Sysbench::start()),
         "http1" => Box::new(Wrk(Nginx::start())),
+        "http2" => Box::new(H2load(Nginx::with("http2", ""))),
+        "redis" => Box::new(Benchmark { server: Redis::start(), pipeline: "1" }),
+        "redis-pipeline" => Box::new(Benchmark { server: Redis::start(), pipeline: "16" }),
         _ => panic!("no load {name}"),
     }
 }
@@ -107,18 +113,70 @@ struct Wrk(Nginx);
 
 impl Server for Wrk {
     fn load(&self, seconds: u64) -> f64 {
-        let mut command = Command::new("wrk");
-        printed(
-            &succeed(command.args(["-c", "4", "-t", "2", "-d"]).arg(format!("{seconds}s")).arg(self.0.url("/small"))),
-            "Requests/sec:",
-        )
+        let mut wrk = Command::new("wrk");
+        wrk.args(["-c", "4", "-t", "2", "-d"]).arg(format!("{seconds}s")).arg(self.0.url("/small"));
+        printed(&succeed(&mut wrk), "Requests/sec:")
     }
 
     fn served(&self) -> u64 {
-        self.0.answers().get("GET /small ok").copied().unwrap_or(0)
+        small(&self.0)
     }
 
     fn operations(&self) -> &'static str {
         "protocol = 'http1' AND operation = 'GET /small'"
+    }
+}
+
+/// `h2load -c 4 -m 8` of a small file.
+struct H2load(Nginx);
+
+impl Server for H2load {
+    fn load(&self, seconds: u64) -> f64 {
+        let mut h2load = Command::new("h2load");
+        h2load.args(["-c", "4", "-m", "8", "-D", &seconds.to_string()]).arg(self.0.url("/small"));
+        let output = succeed(&mut h2load);
+        printed(&output, "requests:") / seconds as f64
+    }
+
+    fn served(&self) -> u64 {
+        small(&self.0)
+    }
+
+    fn operations(&self) -> &'static str {
+        "protocol = 'http2' AND operation = 'GET /small'"
+    }
+}
+
+/// Requests of the small file in nginx's log.
+fn small(nginx: &Nginx) -> u64 {
+    nginx.answers().get("GET /small ok").copied().unwrap_or(0)
+}
+
+/// `redis-benchmark -t get`, by so many commands at a time.
+struct Benchmark {
+    server: Redis,
+    pipeline: &'static str,
+}
+
+impl Benchmark {
+    /// Commands for each second asked for.
+    const PER_SECOND: u64 = 25_000;
+}
+
+impl Server for Benchmark {
+    fn load(&self, seconds: u64) -> f64 {
+        let commands = (seconds * Self::PER_SECOND).to_string();
+        let arguments = ["-t", "get", "-c", "4", "-r", "1000", "-P", self.pipeline, "-n", &commands];
+        let start = Instant::now();
+        succeed(&mut self.server.benchmark(Via::Socket, &arguments));
+        (seconds * Self::PER_SECOND) as f64 / start.elapsed().as_secs_f64()
+    }
+
+    fn served(&self) -> u64 {
+        self.server.commands().get("get").copied().unwrap_or(0)
+    }
+
+    fn operations(&self) -> &'static str {
+        "protocol = 'redis' AND operation LIKE 'GET %'"
     }
 }
