@@ -223,7 +223,7 @@ fn requests_lie_unread_on_older_kernels() {
     let mut probes = Probes::load_without(&settings, &["sk_data_ready"]).expect("the probes");
     let state = probes.states().iter().find(|state| state.name == "sockets").expect("the probe");
     let names: Vec<_> = state.programs.iter().map(|program| program.name).collect();
-    assert!(names.contains(&"sockets_arrival_tcp") && !names.contains(&"sockets_arrival"), "{state:?}");
+    assert!(names.contains(&"tcp_arrival") && !names.contains(&"sockets_arrival"), "{state:?}");
 
     const PAUSE: Duration = Duration::from_millis(200);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -43,7 +43,7 @@ pub fn sockets_arrival(context: RawTracePointContext) -> i32 {
 
 /// A packet came to an established TCP connection.
 #[raw_tracepoint]
-pub fn sockets_arrival_tcp(context: RawTracePointContext) -> i32 {
+pub fn tcp_arrival(context: RawTracePointContext) -> i32 {
     let sock = argument(&context, 0);
     if is_next(sock, argument(&context, 1)) == Some(true) {
         arrival(sock);

@@ -33,7 +33,7 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     // How long requests lie unread. Kernels before 6.3 lack the first, and tell of TCP alone.
     let arrival = loader
         .attach_raw_tracepoint("sockets_arrival", "sk_data_ready")
-        .or_else(|_| loader.attach_raw_tracepoint("sockets_arrival_tcp", "tcp_probe"))
+        .or_else(|_| loader.attach_raw_tracepoint("tcp_arrival", "tcp_probe"))
         .ok();
     // The first is what starts the others, so it comes last.
     [("sockets_piece", 2), ("sockets_close", 1), ("sockets_transfer", 0)]
