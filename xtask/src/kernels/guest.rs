@@ -104,7 +104,8 @@ fn boot(
     let qemu = find_program("qemu-system-x86_64").context("no qemu-system-x86_64 here: install qemu-system-x86")?;
     let mut command = Command::new(qemu);
     command.args(match accelerator {
-        Accelerator::Tcg => ["-accel", "tcg", "-cpu", "max"],
+        // One thread for all CPUs: with more, a CPU may never see that the kernel has changed the code it is in, and trap for ever.
+        Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
         Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
     });
     command.args(["-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"]);
