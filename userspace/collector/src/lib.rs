@@ -27,5 +27,6 @@ pub mod syscalls;
 #[cfg(test)]
 mod testing;
 pub mod windows;
+pub mod writing;
 
 pub use settings::{Http, Settings};

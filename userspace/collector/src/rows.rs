@@ -1,5 +1,7 @@
 //! Rows on their way to the history.
 
+use std::collections::BTreeMap;
+
 use hitscope_history::{Error, Flushed, Writer};
 use hitscope_schemas::tables::{self, Row, Table};
 
@@ -30,6 +32,21 @@ impl Rows {
         self.events.append(&mut other.events);
     }
 
+    /// Drops what takes more room than `bytes`: the newest rows, and rather hits than what sums them up. Returns how many, by
+    /// table.
+    pub fn shed(&mut self, bytes: usize) -> BTreeMap<&'static str, u64> {
+        let (mut room, mut lost) = (bytes, BTreeMap::new());
+        shed(&mut self.hosts, &mut room, &mut lost);
+        shed(&mut self.events, &mut room, &mut lost);
+        shed(&mut self.hitmap, &mut room, &mut lost);
+        shed(&mut self.operations, &mut room, &mut lost);
+        shed(&mut self.processes, &mut room, &mut lost);
+        shed(&mut self.sockets, &mut room, &mut lost);
+        shed(&mut self.syscalls, &mut room, &mut lost);
+        shed(&mut self.hits, &mut room, &mut lost);
+        lost
+    }
+
     /// Hands all rows to the history and has it write them. `now_ns`: wall clock, ns since the epoch.
     ///
     /// # Errors
@@ -46,6 +63,15 @@ impl Rows {
         writer.append(events);
         writer.flush(now_ns)
     }
+}
+
+fn shed<R: Row>(rows: &mut Vec<R>, room: &mut usize, lost: &mut BTreeMap<&'static str, u64>) {
+    let kept = rows.len().min(*room / size_of::<R>());
+    if kept < rows.len() {
+        lost.insert(R::table().name, (rows.len() - kept) as u64);
+        rows.truncate(kept);
+    }
+    *room -= kept * size_of::<R>();
 }
 
 /// The tables that the collector writes, to open a [`Writer`] with.

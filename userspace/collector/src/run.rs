@@ -1,4 +1,4 @@
-//! The collector's main loop: one thread from the probes to the history.
+//! The collector's main loop: one thread from the probes to the rows. Others sample processes, write, and close cubes.
 
 use std::{
     path::PathBuf,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use hitscope_history::{Writer, folder::Access, status};
+use hitscope_history::{Writer, folder::Access};
 
 pub use crate::rows::tables;
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
     sampler::{LiveFacts, SamplerThread},
     settings::{Settings, window_start},
     status::Reporter,
+    writing::{Batch, WriterThread, Written},
 };
 
 /// The loop turns at least this often, so that traffic too thin to fill a batch is seen soon.
@@ -134,7 +135,10 @@ pub fn run(
         reporter: Reporter::new(&place.host, &place.procfs, clock.realtime_ns),
         sampler: SamplerThread::start(&place.procfs).context("cannot start the thread that samples processes")?,
         probes,
-        output,
+        writer: output
+            .map(WriterThread::start)
+            .transpose()
+            .context("cannot start the thread that writes the history")?,
         walked: 0,
     };
     let readable =
@@ -170,7 +174,7 @@ struct Collector {
     reporter: Reporter,
     sampler: SamplerThread,
     probes: Probes,
-    output: Option<Output>,
+    writer: Option<WriterThread>,
     /// The window at whose begin the open connections were last walked over.
     walked: i64,
 }
@@ -219,7 +223,7 @@ impl Collector {
     /// Empties the kernel's maps, and brings what has come together to the disk.
     fn second(&mut self) -> Result<()> {
         self.drain();
-        self.write();
+        self.write()?;
         self.flush_recording()
     }
 
@@ -243,26 +247,33 @@ impl Collector {
         }
     }
 
-    fn write(&mut self) {
+    /// Has the rows written that have come together.
+    fn write(&mut self) -> Result<()> {
+        let Some(mut writer) = self.writer.take() else {
+            self.feeder.pipeline.take_rows();
+            return Ok(());
+        };
+        self.take_in(writer.written());
+        let lost = writer.write(self.batch())?;
+        self.take_in(Written { lost, ..Written::default() });
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    fn batch(&mut self) -> Batch {
         let pipeline = &mut self.feeder.pipeline;
         let rows = pipeline.take_rows();
         let now_ns = u64::try_from(pipeline.wall_ns()).unwrap_or(0);
-        let Some(output) = &mut self.output else { return };
-        match rows.write(&mut output.writer, now_ns) {
-            Ok(flushed) => {
-                for (table, count) in &flushed.lost {
-                    pipeline.lost(&format!("history_{table}"), *count);
-                }
-                flushed.notes.into_iter().for_each(|note| self.reporter.note(note));
-            }
-            Err(error) => self.reporter.note(error.to_string()),
-        }
         pipeline.notes().for_each(|note| self.reporter.note(note));
-        output.notes.try_iter().for_each(|note| self.reporter.note(note));
         let status = self.reporter.report(now_ns, self.probes.states(), pipeline.losses(), pipeline.counters());
-        if let Err(error) = status::write(&output.data_dir, status, output.access) {
-            tracing::warn!("{error}");
+        Batch { rows, now_ns, status }
+    }
+
+    fn take_in(&mut self, written: Written) {
+        for (table, count) in written.lost {
+            self.feeder.pipeline.lost(&format!("history_{table}"), count);
         }
+        written.notes.into_iter().for_each(|note| self.reporter.note(note));
     }
 
     fn flush_recording(&mut self) -> Result<()> {
@@ -285,7 +296,9 @@ impl Collector {
         self.drain();
         self.feeder.feed(Input::Note("stop", "stopped in order"));
         self.feeder.feed(Input::End);
-        self.write();
+        if let Some(writer) = self.writer.take() {
+            writer.finish(self.batch()).notes.iter().for_each(|note| tracing::warn!("{note}"));
+        }
         let flushed = self.flush_recording();
         self.probes.leave();
         flushed

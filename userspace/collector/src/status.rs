@@ -44,7 +44,7 @@ impl Reporter {
         probes: &[ProbeState],
         lost: BTreeMap<String, u64>,
         counters: BTreeMap<String, u64>,
-    ) -> &Status {
+    ) -> Status {
         let status = &mut self.status;
         status.updated_ns = now_ns;
         if let Some(own) = self.proc.stat(status.pid) {
@@ -60,6 +60,6 @@ impl Reporter {
         status.probes = probes.iter().map(probe).collect();
         status.lost = lost;
         status.counters = counters;
-        status
+        status.clone()
     }
 }
