@@ -30,13 +30,12 @@ fn main() -> ExitCode {
     if !daemon {
         end_with_reader();
     }
-    match dispatch(cli) {
-        Ok(code) => code,
-        Err(failure) => {
-            eprintln!("{}", failure.report());
-            ExitCode::FAILURE
-        }
-    }
+    let code = dispatch(cli).unwrap_or_else(|failure| {
+        eprintln!("{}", failure.report());
+        ExitCode::FAILURE
+    });
+    os::await_ending_threads();
+    code
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
@@ -61,7 +60,11 @@ fn log_to_stderr(verbose: u8) {
         1 => LevelFilter::INFO,
         _ => LevelFilter::DEBUG,
     };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    // How the probes' object is put together is for whoever asks by name.
+    let filter = match std::env::var_os(EnvFilter::DEFAULT_ENV) {
+        Some(_) => EnvFilter::builder().with_default_directive(level.into()).from_env_lossy(),
+        None => EnvFilter::new(format!("{level},aya=warn,aya_obj=warn")),
+    };
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
