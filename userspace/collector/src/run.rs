@@ -132,7 +132,7 @@ pub fn run(
             facts: LiveFacts::new(&place.procfs, &place.passwd),
             recorder,
         },
-        reporter: Reporter::new(&place.host, &place.procfs, clock.realtime_ns),
+        reporter: Reporter::new(&place.host, &place.procfs, clock),
         sampler: SamplerThread::start(&place.procfs).context("cannot start the thread that samples processes")?,
         probes,
         writer: output

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use hitscope_history::status::{ProbeStatus, Status};
 
-use crate::{facts::TICK_NS, probes::ProbeState, sampler::Proc};
+use crate::{event::Clock, facts::TICK_NS, probes::ProbeState, sampler::Proc};
 
 /// The notes kept; older ones go.
 const NOTES: usize = 20;
@@ -16,8 +16,12 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// `procfs` is `/proc`; `started_ns` is now, wall clock.
-    pub fn new(host: &str, procfs: &Path, started_ns: u64) -> Self {
+    /// `procfs` is `/proc`; `clock` is now.
+    pub fn new(host: &str, procfs: &Path, clock: Clock) -> Self {
+        let mut proc = Proc::new(procfs);
+        // That of the process, whose CPU is told, not that of the collecting, before which it has loaded the probes.
+        let started = proc.stat(std::process::id()).map_or(clock.boottime_ns, |own| own.start_ticks * TICK_NS);
+        let started_ns = clock.realtime_ns.saturating_sub(clock.boottime_ns.saturating_sub(started));
         let status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             host: host.into(),
@@ -25,7 +29,7 @@ impl Reporter {
             started_ns,
             ..Status::default()
         };
-        Self { status, proc: Proc::new(procfs) }
+        Self { status, proc }
     }
 
     /// Something that the user should know.
