@@ -10,6 +10,7 @@ mod image;
 mod mirror;
 mod report;
 mod tests;
+mod unit;
 
 use std::path::Path;
 
@@ -46,20 +47,30 @@ pub fn fetch(workspace: &Workspace) -> Result<()> {
 pub fn run_ends(workspace: &Workspace, live: &[Runner], tally: &mut Tally) -> Result<()> {
     let [oldest, .., newest] = MATRIX;
     let kernels = fetch::fetch(workspace, &[oldest, newest])?;
-    run_in(workspace, live, &kernels, false, tally).map(drop)
+    run_in(workspace, live, &kernels, Accelerator::Tcg, tally)?;
+    kernels.last().map_or(Ok(()), |newest| run_unit(workspace, newest, Accelerator::Tcg, tally))
 }
 
-/// `cargo xtask test-kernels`; false when something failed.
-pub fn run_all(workspace: &Workspace, versions: &[String], kvm: bool) -> Result<bool> {
-    let wanted: Vec<Wanted> = versions.iter().map(|version| Wanted::parse(version)).collect::<Result<_>>()?;
-    let wanted = if wanted.is_empty() { MATRIX.to_vec() } else { wanted };
+/// `cargo xtask test-kernels`; false when something failed. `unit`: the systemd unit alone.
+pub fn run_all(workspace: &Workspace, versions: &[String], unit: bool, kvm: bool) -> Result<bool> {
+    let wanted = match versions {
+        [] if unit => vec![Wanted::Newest],
+        [] => MATRIX.to_vec(),
+        versions => versions.iter().map(|version| Wanted::parse(version)).collect::<Result<_>>()?,
+    };
     setup::tests(workspace)?;
     let kernels = fetch::fetch(workspace, &wanted)?;
     build::build(workspace)?;
-    let (live, _) = test::build_tests(workspace, tests::files())?;
+    let accelerator = if kvm { guest::probe_kvm(workspace, &kernels[0])? } else { Accelerator::Tcg };
     let mut tally = Tally::default();
-    let outcomes = run_in(workspace, &live, &kernels, kvm, &mut tally)?;
-    println!("\n{}", report::tables(&outcomes));
+    if !unit {
+        let (live, _) = test::build_tests(workspace, tests::files())?;
+        let outcomes = run_in(workspace, &live, &kernels, accelerator, &mut tally)?;
+        println!("\n{}", report::tables(&outcomes));
+    }
+    for kernel in if unit { &kernels } else { &kernels[kernels.len() - 1..] } {
+        run_unit(workspace, kernel, accelerator, &mut tally)?;
+    }
     Ok(tally.finish())
 }
 
@@ -67,33 +78,39 @@ fn run_in(
     workspace: &Workspace,
     live: &[Runner],
     kernels: &[Kernel],
-    kvm: bool,
+    accelerator: Accelerator,
     tally: &mut Tally,
 ) -> Result<Vec<Outcome>> {
     let image = workspace.kernels().join("guest.cpio");
     image::write(workspace, &tests::suites(live)?, &image).context("making the guests' files")?;
-    let accelerator = match kernels.first() {
-        Some(kernel) if kvm => guest::probe_kvm(kernel, &image, &guest::log(&workspace.root, kernel)),
-        _ => Accelerator::Tcg,
-    };
-    let outcomes = kernels.iter().map(|kernel| run_one(workspace, kernel, &image, accelerator, tally)).collect();
+    let one = |kernel| run_one(workspace, kernel, ("", tests::count()), &image, accelerator, tally);
+    let outcomes = kernels.iter().map(one).collect();
     let _ = std::fs::remove_file(image);
     outcomes
+}
+
+fn run_unit(workspace: &Workspace, kernel: &Kernel, accelerator: Accelerator, tally: &mut Tally) -> Result<()> {
+    let image = workspace.kernels().join("unit.cpio");
+    unit::write(workspace, &image).context("making the files of a guest with systemd")?;
+    let outcome = run_one(workspace, kernel, (" by its systemd unit", unit::TESTS), &image, accelerator, tally);
+    let _ = std::fs::remove_file(image);
+    outcome.map(drop)
 }
 
 fn run_one(
     workspace: &Workspace,
     kernel: &Kernel,
+    (how, tests): (&str, u64),
     image: &Path,
     accelerator: Accelerator,
     tally: &mut Tally,
 ) -> Result<Outcome> {
-    let log = guest::log(&workspace.root, kernel);
+    let log = guest::log(&workspace.root, kernel, how);
     let mut outcome = Outcome::default();
-    let name = format!("Linux {}", kernel.release);
+    let name = format!("Linux {}{how}", kernel.release);
     let title = format!("{name}, {accelerator:?}; its serial line goes to {}", log.display());
     tally.counted(&name, &title, || {
-        outcome = guest::run(kernel, image, accelerator, &log, tests::count())?;
+        outcome = guest::run(kernel, image, accelerator, &log, tests)?;
         Ok((outcome.counts, outcome.complaint.clone()))
     });
     for skip in &outcome.skips {

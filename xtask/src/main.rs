@@ -60,6 +60,9 @@ enum Verb {
     TestKernels {
         /// Kernels by version, such as 6.12 or newest; without any, the whole matrix
         versions: Vec<String>,
+        /// Only start hitscope by its systemd unit, on the newest kernel or these
+        #[arg(long)]
+        unit: bool,
         /// Use KVM, where it boots a kernel within 20 s
         #[arg(long)]
         kvm: bool,
@@ -113,7 +116,9 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
             return Err(command.exec()).context("starting hitscope");
         }
         Verb::Test { filter } => return Ok(exit_code(test::run_all(workspace, filter.as_deref()))),
-        Verb::TestKernels { versions, kvm } => return Ok(exit_code(kernels::run_all(workspace, &versions, kvm)?)),
+        Verb::TestKernels { versions, unit, kvm } => {
+            return Ok(exit_code(kernels::run_all(workspace, &versions, unit, kvm)?));
+        }
         Verb::CheckArm64 => return Ok(exit_code(arm64::run_all(workspace))),
         Verb::Bench(bench) => bench::run(workspace, bench)?,
         Verb::Docs => {

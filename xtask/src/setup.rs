@@ -139,6 +139,11 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
             why: "boots other kernels for the live tests",
         },
         Package { name: "busybox-static", shown_by: Shown::Program(&["busybox"]), why: "what those kernels start" },
+        Package {
+            name: "systemd",
+            shown_by: Shown::Files(&["/lib/systemd/systemd"]),
+            why: "starts hitscope by its unit in one of them",
+        },
         Package { name: "openssl", shown_by: Shown::Program(&["openssl"]), why: "certificates of the live tests" },
         Package { name: "lz4", shown_by: Shown::Program(&["lz4"]), why: "unpacks kernels" },
         Package { name: "xz-utils", shown_by: Shown::Program(&["xz"]), why: "unpacks kernels" },

@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::fetch::Kernel;
+use super::{fetch::Kernel, image};
 use crate::process::{find_program, say};
 use crate::tally::{Counts, run_counted, show};
+use crate::workspace::Workspace;
 
 /// A guest that hangs is ended after this long.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -79,17 +80,21 @@ pub fn run(kernel: &Kernel, image: &Path, accelerator: Accelerator, log: &Path, 
 }
 
 /// Whether this machine's KVM boots a kernel at all: not every one does that offers it.
-pub fn probe_kvm(kernel: &Kernel, image: &Path, log: &Path) -> Accelerator {
+pub fn probe_kvm(workspace: &Workspace, kernel: &Kernel) -> Result<Accelerator> {
+    let image = workspace.kernels().join("kvm.cpio");
+    image::write_bare(&image)?;
     let mut up = false;
+    let log = log(&workspace.root, kernel, " by KVM");
     let result =
-        boot(kernel, image, Accelerator::Kvm, PROBE_LIMIT, log, &mut |line| up |= line.starts_with("guest: up "));
-    match result {
+        boot(kernel, &image, Accelerator::Kvm, PROBE_LIMIT, &log, &mut |line| up |= line.starts_with("guest: up "));
+    let _ = fs::remove_file(image);
+    Ok(match result {
         Ok(_) if up => Accelerator::Kvm,
         _ => {
             say!("KVM boots no kernel here within {} s; emulating instead", PROBE_LIMIT.as_secs());
             Accelerator::Tcg
         }
-    }
+    })
 }
 
 /// Runs a guest to its end. QEMU's own exit code says nothing of the guest.
@@ -128,9 +133,9 @@ fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("creating {}", path.display()))
 }
 
-/// Where the serial line of a guest is kept.
-pub fn log(root: &Path, kernel: &Kernel) -> PathBuf {
-    root.join("target/kernels").join(format!("{}.log", kernel.release))
+/// Where the serial line of a guest is kept; `how` it differs from the others of its kernel.
+pub fn log(root: &Path, kernel: &Kernel, how: &str) -> PathBuf {
+    root.join("target/kernels").join(format!("{}{}.log", kernel.release, how.replace(' ', "-")))
 }
 
 /// Reads a serial line.

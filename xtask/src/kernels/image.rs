@@ -51,8 +51,9 @@ poweroff -f
 
 /// Writes the archive; the same for all kernels, since none needs a module.
 pub fn write(workspace: &Workspace, suites: &[Suite], to: &Path) -> Result<()> {
-    let mut image = Image { archive: Archive::create(to)?, libraries: BTreeSet::new() };
-    image.base()?;
+    let mut image = Image::create(to)?;
+    image.base("", "")?;
+    image.archive.text("/init", 0o755, INIT)?;
     image.postgres()?;
     image.program(&workspace.binary(), Path::new("/usr/bin/hitscope"))?;
     for program in ["busybox", "openssl"] {
@@ -68,6 +69,17 @@ pub fn write(workspace: &Workspace, suites: &[Suite], to: &Path) -> Result<()> {
         image.program(&path, &path)?;
     }
     image.archive.text("/tests", 0o755, &script(suites))?;
+    image.archive.finish()
+}
+
+/// Writes an archive that only says that it is up.
+pub fn write_bare(to: &Path) -> Result<()> {
+    let mut image = Image::create(to)?;
+    image.base("", "")?;
+    image.archive.text("/init", 0o755, INIT)?;
+    image.archive.text("/tests", 0o755, "")?;
+    let busybox = find_program("busybox").context("no busybox here")?;
+    image.program(&busybox, Path::new("/usr/bin/busybox"))?;
     image.archive.finish()
 }
 
@@ -89,20 +101,25 @@ fn script(suites: &[Suite]) -> String {
     script + "sed 's/^/guest: skipped /' /run/skips 2>/dev/null\nexit $failed\n"
 }
 
-struct Image {
-    archive: Archive,
+/// What a guest holds, as it is written.
+pub struct Image {
+    pub archive: Archive,
     libraries: BTreeSet<PathBuf>,
 }
 
 impl Image {
-    fn base(&mut self) -> Result<()> {
+    pub fn create(to: &Path) -> Result<Self> {
+        Ok(Self { archive: Archive::create(to)?, libraries: BTreeSet::new() })
+    }
+
+    /// What every guest has; and lines of more users and groups.
+    pub fn base(&mut self, users: &str, groups: &str) -> Result<()> {
         for folder in ["/dev", "/proc", "/sys", "/run", "/root", "/usr/sbin"] {
             self.archive.folder(Path::new(folder), 0o755, 0)?;
         }
         self.archive.folder(Path::new("/tmp"), 0o1777, 0)?;
-        self.archive.text("/init", 0o755, INIT)?;
-        self.archive.text("/etc/passwd", 0o644, PASSWD)?;
-        self.archive.text("/etc/group", 0o644, GROUP)?;
+        self.archive.text("/etc/passwd", 0o644, &format!("{PASSWD}{users}"))?;
+        self.archive.text("/etc/group", 0o644, &format!("{GROUP}{groups}"))?;
         self.archive.text("/etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n")?;
         let openssl = Path::new("/etc/ssl/openssl.cnf");
         self.archive.copy(openssl, openssl, 0)?;
@@ -111,7 +128,7 @@ impl Image {
     }
 
     /// A program and the libraries that it names.
-    fn program(&mut self, from: &Path, to: &Path) -> Result<()> {
+    pub fn program(&mut self, from: &Path, to: &Path) -> Result<()> {
         self.archive.copy(from, to, 0)?;
         self.libraries_of(from)
     }

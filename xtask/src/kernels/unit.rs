@@ -1,0 +1,133 @@
+//! A guest whose first program is systemd: whether the unit of `packaging/` gives hitscope what it needs, and no more.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::image::Image;
+use crate::process::find_program;
+use crate::workspace::Workspace;
+
+/// Beside which lie its own programs.
+const SYSTEMD: &str = "/lib/systemd/systemd";
+/// Of systemd's own units those without which nothing starts.
+const UNITS: [&str; 10] = [
+    "basic.target",
+    "local-fs.target",
+    "multi-user.target",
+    "network.target",
+    "paths.target",
+    "shutdown.target",
+    "slices.target",
+    "sockets.target",
+    "sysinit.target",
+    "timers.target",
+];
+
+const INIT: &str = "#!/usr/bin/busybox sh\nexec /usr/lib/systemd/systemd\n";
+/// There is no journal.
+const MANAGER: &str = "[Manager]\nDefaultStandardOutput=kmsg\nLogTarget=kmsg\nShowStatus=no\n";
+const LOOK: &str = "[Unit]\nAfter=hitscope.service\n[Service]\nType=oneshot\nTTYPath=/dev/ttyS0\nStandardOutput=tty\n\
+                    StandardError=tty\nExecStart=/usr/bin/busybox sh /look\n";
+const TARGET: &str = "[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=hitscope.service look.service\n";
+
+/// How many tests [`SCRIPT`] has.
+pub const TESTS: u64 = 9;
+
+/// Says what came of it as the runners of tests do.
+const SCRIPT: &str = r#"export PATH=/usr/bin:/usr/sbin:/usr/local/bin LC_ALL=C
+/usr/bin/busybox --install -s /usr/bin
+echo "guest: up $(uname -r)"
+passed=0 failed=0
+test_that() {
+    if eval "$2"; then passed=$((passed + 1)); echo "test unit::$1 ... ok"
+    else failed=$((failed + 1)); echo "test unit::$1 ... FAILED: $2"; fi
+}
+# Waits for what is to come true, emulated.
+comes() { for second in $(seq 60); do eval "$1" && return; sleep 1; done; return 1; }
+rows() { hitscope query --format csv "$1" 2>/dev/null | tail -n +2 | tr '\n' ' '; }
+pid() { systemctl show --property MainPID --value hitscope; }
+capabilities() { sed -n 's/^CapEff:\t//p' "/proc/$1/status"; }
+
+ip link set lo up
+mkdir /tmp/www
+echo hello > /tmp/www/hello
+httpd -p 8080 -h /tmp/www
+running() { [ "$(hitscope status 2>/dev/null | grep -c '^probe .* running')" = 5 ]; }
+test_that every_probe_runs 'comes running'
+first=$(pid)
+# CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_SYS_ADMIN; CAP_BPF and CAP_PERFMON were for loading.
+test_that what_is_not_needed_is_given_up '[ "$(capabilities "$first")" = 0000000000280004 ]'
+unprivileged() {
+    server=
+    for pid in $(pidof hitscope); do [ "$pid" = "$first" ] || server=$pid; done
+    [ -n "$server" ] && [ "$(capabilities "$server")" = 0000000000000000 ]
+}
+test_that the_server_has_no_privileges 'comes unprivileged'
+test_that the_page_is_served 'comes "wget -q -O - http://127.0.0.1:7460/ | grep -q html"'
+# The workers that answered are known by their samples.
+sleep 6
+for number in 1 2 3 4 5 6 7 8 9 10; do wget -q -O /dev/null http://127.0.0.1:8080/hello; done
+hits() { [ "$(rows "SELECT side, sum(calls) FROM operations WHERE operation = 'GET /hello' GROUP BY 1 ORDER BY 1")" = "client,10 server,10 " ]; }
+test_that both_sides_are_seen 'comes hits'
+kill -9 "$first"
+# Of systemd itself it has to wait a moment.
+again() { [ "$(systemctl is-active hitscope)" = active ] && [ "$(pid)" != "$first" ] && running; }
+test_that it_comes_again_after_a_kill 'comes again'
+test_that nothing_was_lost_by_it 'hits'
+systemctl stop hitscope
+test_that it_stops_in_order '[ "$(systemctl show --property Result --value hitscope)" = success ]'
+test_that no_uprobe_is_left '! dmesg | grep "leaking uprobe"'
+word=ok
+[ "$failed" = 0 ] || { word=FAILED; systemctl status hitscope --no-pager --full; hitscope status; dmesg | tail -n 40; }
+echo "test result: $word. $passed passed; $failed failed; 0 ignored; 0 measured; 0 filtered out"
+echo "guest: ended $failed"
+poweroff -f
+"#;
+
+/// Writes the archive.
+pub fn write(workspace: &Workspace, to: &Path) -> Result<()> {
+    let mut image = Image::create(to)?;
+    image.base("hitscope:x:990:990::/:/usr/sbin/nologin\n", "hitscope:x:990:\n")?;
+    image.archive.text("/init", 0o755, INIT)?;
+    image.program(&workspace.binary(), Path::new("/usr/local/bin/hitscope"))?;
+    let beside = Path::new(SYSTEMD).parent().context("a folder")?;
+    for path in [Path::new(SYSTEMD), &beside.join("systemd-shutdown"), &beside.join("systemd-cgroups-agent")] {
+        image.program(path, path)?;
+    }
+    for program in ["busybox", "systemctl"] {
+        let path = find_program(program).with_context(|| format!("no {program} here"))?;
+        image.program(&path, &Path::new("/usr/bin").join(program))?;
+    }
+    for unit in UNITS {
+        let path = beside.join("system").join(unit);
+        image.archive.copy(&path, &path, 0)?;
+    }
+    let unit = fs::read_to_string(workspace.root.join("packaging/hitscope.service")).context("reading the unit")?;
+    for (path, text) in [
+        ("/etc/systemd/system/hitscope.service", &*unit),
+        ("/etc/systemd/system/look.service", LOOK),
+        ("/etc/systemd/system/default.target", TARGET),
+        ("/etc/systemd/system.conf", MANAGER),
+        ("/etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+        ("/etc/hostname", "guest\n"),
+        ("/look", SCRIPT),
+    ] {
+        image.archive.text(path, 0o644, text)?;
+    }
+    for folder in ["/var/lib", "/var/log", "/var/tmp"] {
+        image.archive.folder(Path::new(folder), 0o755, 0)?;
+    }
+    image.archive.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tests_are_counted() {
+        assert_eq!(SCRIPT.matches("\ntest_that ").count() as u64, TESTS);
+    }
+}
