@@ -19,6 +19,35 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 #[unsafe(no_mangle)]
 static WAKE_BYTES: u64 = 256 << 10;
 
+/// Segments are dropped when this many bytes wait in the ring buffer, so that life-cycle records still find room.
+#[unsafe(no_mangle)]
+pub static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
+
+/// A CPU that adds segments asks anew how many bytes wait when it has added this many itself.
+const ASK_BYTES: u64 = 4 << 10;
+
+/// What a CPU knows of the ring buffer, since to ask is to take a cache line from the reader.
+#[repr(C)]
+pub struct Fill {
+    /// Bytes that waited when it last asked.
+    waiting: u64,
+    /// Bytes that it has added since then.
+    added: u64,
+}
+
+impl Fill {
+    /// Flags of a segment of `size` bytes; `None` where it has to be dropped.
+    #[inline(always)]
+    pub fn flags(&mut self, size: u64) -> Option<u64> {
+        self.added += size;
+        if self.added < ASK_BYTES && self.waiting < global!(SEGMENT_LIMIT_BYTES) {
+            return Some(u64::from(BPF_RB_NO_WAKEUP));
+        }
+        (self.waiting, self.added) = (waiting_bytes(), 0);
+        if self.waiting < global!(SEGMENT_LIMIT_BYTES) { Some(flags(self.waiting)) } else { None }
+    }
+}
+
 /// Bytes that the reader has not taken yet.
 #[inline(always)]
 pub fn waiting_bytes() -> u64 {
@@ -32,15 +61,15 @@ pub fn flags(waiting: u64) -> u64 {
     u64::from(if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
-/// Appends `size` bytes at `record`, or counts `reason`; `waiting` is what [`waiting_bytes`] said.
+/// Appends `size` bytes at `record` with [`flags`], or counts `reason`.
 ///
 /// # Safety
 /// `record` points at `size` readable bytes, which the verifier checks.
 #[inline(always)]
-pub unsafe fn output<T>(record: *const T, size: u64, waiting: u64, reason: u32) {
+pub unsafe fn output<T>(record: *const T, size: u64, flags: u64, reason: u32) {
     let ring = (&raw const EVENTS).cast_mut().cast();
     // SAFETY: as the caller says.
-    let result = unsafe { bpf_ringbuf_output(ring, record.cast_mut().cast(), size, flags(waiting)) };
+    let result = unsafe { bpf_ringbuf_output(ring, record.cast_mut().cast(), size, flags) };
     if result != 0 {
         count(reason);
     }
@@ -56,7 +85,7 @@ pub fn reserve<T: 'static>() -> Option<RingBufEntry<T>> {
 #[inline(always)]
 pub fn emit<T>(record: &T) {
     // SAFETY: a reference covers its size.
-    unsafe { output(record, size_of::<T>() as u64, waiting_bytes(), lost::EVENT_RING_FULL) }
+    unsafe { output(record, size_of::<T>() as u64, flags(waiting_bytes()), lost::EVENT_RING_FULL) }
 }
 
 /// The header of a record about the running thread.

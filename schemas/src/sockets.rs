@@ -4,6 +4,11 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{event::EventHeader, record};
 
+/// Copies of the syscall programs, of which all but the first run only where the kernel skips the one before.
+pub const COPIES: u32 = 4;
+/// Programs that each copy goes on in.
+pub const TAILS_PER_COPY: u32 = 5;
+
 /// `AF_UNIX`.
 pub const FAMILY_UNIX: u16 = 1;
 /// `AF_INET`.

@@ -2,16 +2,27 @@
 
 use std::{
     ffi::{CStr, c_char, c_long},
+    fs::File,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::Path,
+    process::Command,
     sync::{Mutex, PoisonError},
 };
 
 use hitscope_collector::{
+    event::Event,
     kernel::btf,
-    probes::{self, REGISTRY, Settings},
+    probes::{self, Probes, REGISTRY, Settings},
 };
-use hitscope_schemas::offsets::{ABSENT, Offsets};
-use hitscope_tests::needs_probes;
+use hitscope_schemas::{
+    offsets::{ABSENT, Offsets},
+    sockets::SENT,
+};
+use hitscope_tests::{
+    host::{self, wait_until},
+    needs_probes,
+};
 
 /// Half of what the verifier walks through before it gives up.
 const MOST_INSTRUCTIONS: u64 = 500_000;
@@ -130,6 +141,65 @@ fn no_program_is_near_the_verifiers_limits() {
             assert!(load.instructions <= MOST_INSTRUCTIONS && load.stack_bytes <= MOST_STACK_BYTES, "{load:?}");
         }
     }
+}
+
+/// As on kernels that skip programs: beside the first copies the others count nothing twice, and in their place nothing is missing.
+#[test]
+fn copies_do_what_those_before_could_not() {
+    needs_probes!();
+    const CALLS: u64 = 1000;
+    const BYTES: usize = 471;
+    let disabled = ["sched", "tls", "connections"].map(str::to_owned).into();
+    let settings = Settings { disabled, ..Settings::default() };
+    for (copies, beside_others) in [(1, true), (1, false), (3, true), (3, false)] {
+        let mut probes = Probes::load(&settings).expect("the probes");
+        for copy in 1..=copies {
+            probes.attach_next_copies(beside_others || copy < copies).expect("those before are gone");
+        }
+        let (mut one, mut other) = UnixStream::pair().expect("a pair");
+        for _ in 0..CALLS {
+            // SAFETY: takes no arguments.
+            unsafe { libc::getppid() };
+            one.write_all(&[b'x'; BYTES]).expect("it is sent");
+            other.read_exact(&mut [0; BYTES]).expect("it comes");
+        }
+        let [mut calls, mut sent, mut received] = [0; 3];
+        let mut count = |event: Event<'_>| match event {
+            Event::Segment(segment, ..) if segment.length == BYTES as u64 => {
+                *if segment.direction == SENT { &mut sent } else { &mut received } += 1;
+            }
+            Event::Syscalls(counts) => {
+                let own = counts
+                    .iter()
+                    .filter(|(key, _)| key.pid == std::process::id() && i64::from(key.syscall) == libc::SYS_getppid);
+                calls += own.map(|(_, stats)| stats.calls).sum::<u64>();
+            }
+            _ => {}
+        };
+        probes.poll(&mut count);
+        probes.drain(&mut count);
+        assert_eq!([calls, sent, received], [CALLS; 3], "{copies}, {beside_others}");
+    }
+}
+
+#[test]
+fn programs_say_what_they_follow() {
+    needs_probes!();
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = folder.path().join("said");
+    let mut command = Command::new(host::binary());
+    command.args(["-vv", "record", "--duration", "2s"]).arg(folder.path().join("recording"));
+    let mut recording = command.stderr(File::create(&said).expect("a file")).spawn().expect("hitscope starts");
+    let ended = wait_until("it has recorded", || {
+        let (mut one, mut other) = UnixStream::pair().expect("a pair");
+        one.write_all(b"x").expect("it is sent");
+        other.read_exact(&mut [0]).expect("it comes");
+        recording.try_wait().expect("its state")
+    });
+    let said = std::fs::read_to_string(said).expect("what it said");
+    assert!(ended.success(), "{said}");
+    let own = format!("of process {}: looking for its protocol", std::process::id());
+    assert!(said.lines().any(|line| line.contains("hitscope_probes") && line.contains(&own)), "{said}");
 }
 
 #[test]

@@ -17,12 +17,16 @@ use aya_ebpf::{
 use hitscope_schemas::{
     connections::{CLIENT, ConnectionState, DNS_LEN, DnsEvent, RemoteKey, RemoteStats, SERVER},
     event::{KIND_DNS, lost},
-    sockets::{FAMILY_INET, FAMILY_INET6, RECEIVED},
+    sockets::{COPIES, FAMILY_INET, FAMILY_INET6, RECEIVED},
 };
 
 use super::{
     generation,
-    sockets::{Iovec, S_IFMT, S_IFSOCK, open_file, read_user, register},
+    sockets::{
+        S_IFMT, S_IFSOCK, open_file,
+        pieces::{Iovec, read_user},
+        register,
+    },
 };
 use crate::{
     arch::{Class, class, source_argument},
@@ -285,23 +289,19 @@ struct DnsScratch {
     bytes: [u8; 2 * DNS_LEN],
 }
 
+/// One for each copy of the programs.
 #[map]
-static DNS: PerCpuArray<DnsScratch> = PerCpuArray::with_max_entries(1, 0);
+static DNS: PerCpuArray<DnsScratch> = PerCpuArray::with_max_entries(COPIES, 0);
 
 const DNS_PORT: u16 = 53;
 /// `QR`, in the third byte of a DNS message: an answer.
 const DNS_RESPONSE: u8 = 0x80;
 
-/// A call on a datagram socket returns: a tail call of the `sockets` programs.
-#[raw_tracepoint]
-pub fn connections_datagram(context: RawTracePointContext) -> i32 {
-    datagram(argument(&context, 0), argument(&context, 1));
-    0
-}
+copies!(datagram: connections_datagram = 0, datagram_1 = 1, datagram_2 = 2, datagram_3 = 3);
 
-/// Sends DNS answers to user space. Of several datagrams received at once, the first.
 #[inline(always)]
-fn datagram(registers: Address, result: u64) -> Option<()> {
+fn datagram<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
+    let (registers, result) = (argument(context, 0), argument(context, 1));
     let syscall = thread::get(bpf_get_current_pid_tgid() as u32)?.syscall;
     // Where the sender's address lies, if the process asked for it: that tells the port of a socket not connected.
     let (source, buffer) = match class(syscall) {
@@ -326,7 +326,7 @@ fn datagram(registers: Address, result: u64) -> Option<()> {
     if u16::from_be(port) != DNS_PORT || read_user::<u8>(buffer.base + 2)? & DNS_RESPONSE == 0 {
         return None;
     }
-    let scratch = DNS.get_ptr_mut(0)?;
+    let scratch = DNS.get_ptr_mut(COPY)?;
     let length = if buffer.length < DNS_LEN as u64 { buffer.length } else { DNS_LEN as u64 };
     // The mask changes nothing; it is what the verifier bounds the write by.
     let length = core::hint::black_box(length) & (2 * DNS_LEN as u64 - 1);
@@ -340,7 +340,7 @@ fn datagram(registers: Address, result: u64) -> Option<()> {
         }
         let size = size_of::<DnsEvent>() as u64 + length;
         (*scratch).event = DnsEvent { header: header(KIND_DNS, size as usize), length: length as u32, padding: 0 };
-        ring::output(scratch, size, ring::waiting_bytes(), lost::EVENT_RING_FULL);
+        ring::output(scratch, size, ring::flags(ring::waiting_bytes()), lost::EVENT_RING_FULL);
     }
     Some(())
 }

@@ -1,5 +1,18 @@
 //! One file per probe, of the same name as its records in `schemas` and its user side in `collector`.
 
+/// Defines a program and its further copies, which run after it and do what it could not: in recent kernels a thread can lose its
+/// CPU within a program of a tracepoint, and the kernel then skips that program for other threads on the CPU. Of what is kept
+/// for each CPU, each copy has its own. User space attaches a copy where the one before was skipped.
+macro_rules! copies {
+    ($body:ident: $($name:ident = $copy:literal),+) => {$(
+        #[aya_ebpf::macros::raw_tracepoint]
+        pub fn $name(context: aya_ebpf::programs::RawTracePointContext) -> i32 {
+            let _ = $body::<$copy>(&context);
+            0
+        }
+    )+};
+}
+
 pub mod connections;
 pub mod sched;
 pub mod sockets;

@@ -7,18 +7,20 @@
 //! tail, which is where a large answer ends. Nothing is captured of a socket that user space has no decoder for.
 
 mod arrivals;
+pub mod pieces;
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_probe_read_user},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::{map, raw_tracepoint},
-    maps::{LruHashMap, PerCpuArray},
+    maps::LruHashMap,
     programs::RawTracePointContext,
 };
+use aya_log_ebpf::debug;
 use hitscope_schemas::{
     event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
-        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, PLAINTEXT_KEY, RECEIVED, SENT, SegmentEvent, SocketEvent,
-        SocketState, VERDICT_DATAGRAM, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
+        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, PLAINTEXT_KEY, RECEIVED, SENT, SocketEvent, SocketState,
+        VERDICT_DATAGRAM, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
 };
 
@@ -26,6 +28,7 @@ use crate::{
     arch::{ARGUMENTS, Class, arguments, class, flags_argument},
     kernel::{Address, current_task, read},
     lost::count,
+    probes::syscalls::{TAIL_DATAGRAM, tail_call},
     ring::{self, argument, header},
     thread::{self, Thread},
 };
@@ -33,74 +36,6 @@ use crate::{
 /// Bytes in one direction without a turn that are captured whole.
 #[unsafe(no_mangle)]
 pub static RUN_BYTES: u64 = 64 << 10;
-
-/// Segments are dropped when this many bytes wait in the ring buffer, so that life-cycle records still find room.
-#[unsafe(no_mangle)]
-pub static SEGMENT_LIMIT_BYTES: u64 = 7 << 20;
-
-/// Captured of the front of each call before user space has made up its mind; with the tail it is a piece.
-pub const UNKNOWN_BYTES: u64 = PIECE_BYTES - TAIL_BYTES;
-/// Captured of the front of a call beyond the run.
-pub const HEAD_BYTES: u64 = 128;
-/// Captured of the end of a call whose middle is left out.
-pub const TAIL_BYTES: u64 = 512;
-/// Largest piece in one record; larger buffers make several.
-const PIECE_BYTES: u64 = 8 << 10;
-/// Pieces that one run of a program sends: with the kernel's 33 tail calls in a row, enough for the 64 buffers that nginx and
-/// others write at once.
-const PIECES_PER_RUN: u32 = 3;
-/// Pieces of one call that are followed.
-const PIECES: u32 = 30 * PIECES_PER_RUN;
-
-/// A record and its captured bytes. The padding lets masks, not comparisons, bound what is written.
-#[repr(C)]
-struct Scratch {
-    event: SegmentEvent,
-    bytes: [u8; 2 * PIECE_BYTES as usize + 2 * TAIL_BYTES as usize],
-    cursor: Cursor,
-}
-
-/// Where in the call's buffers the next piece begins. A run of a program sends a few pieces, so that no loop over all pieces,
-/// buffers and messages has to be proved to end.
-#[repr(C)]
-struct Cursor {
-    /// The buffer being sent to user space and what is left of it. Address 0: nothing to read.
-    address: u64,
-    left: u64,
-    /// What the call moved and is not yet accounted, this message only.
-    message_left: u64,
-    /// The `struct iovec`s still to come.
-    vectors: u64,
-    vector_count: u64,
-    /// The `struct mmsghdr`s still to come.
-    messages: u64,
-    message_count: u64,
-    /// Pieces so far.
-    pieces: u32,
-    padding: u32,
-}
-
-impl Cursor {
-    /// Before a call that moved so many bytes. Field by field and volatile, since the compiler would make a call of `memset`, which
-    /// goes byte by byte.
-    #[inline(always)]
-    fn clear(&mut self, moved: u64) {
-        // SAFETY: each is a live field of integers.
-        unsafe {
-            (&raw mut self.address).write_volatile(0);
-            (&raw mut self.left).write_volatile(0);
-            (&raw mut self.message_left).write_volatile(moved);
-            (&raw mut self.vectors).write_volatile(0);
-            (&raw mut self.vector_count).write_volatile(0);
-            (&raw mut self.messages).write_volatile(0);
-            (&raw mut self.message_count).write_volatile(0);
-            (&raw mut self.pieces).write_volatile(0);
-        }
-    }
-}
-
-#[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// Sockets by inode number, and their plaintext.
 #[map]
@@ -116,15 +51,11 @@ const SOCK_STREAM: u16 = 1;
 const SOCK_DGRAM: u16 = 2;
 const MSG_PEEK: u64 = 2;
 
-/// A call that moved bytes returns.
-#[raw_tracepoint]
-pub fn sockets_transfer(context: RawTracePointContext) -> i32 {
-    transfer(&context);
-    0
-}
+copies!(transfer: sockets_transfer = 0, transfer_1 = 1, transfer_2 = 2, transfer_3 = 3);
 
+/// A call that moved bytes returns.
 #[inline(always)]
-fn transfer(context: &RawTracePointContext) -> Option<()> {
+fn transfer<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     let arguments = arguments(argument(context, 0))?;
     let result = argument(context, 1);
     let pid_tgid = bpf_get_current_pid_tgid();
@@ -147,7 +78,7 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     let socket: u64 = read(inode, offset!(inode_ino))?;
     let state = state(socket, file)?;
     if state.verdict == VERDICT_DATAGRAM {
-        super::syscalls::tail_call(context, super::syscalls::TAIL_DATAGRAM);
+        tail_call::<COPY>(context, TAIL_DATAGRAM);
         return None;
     }
     let buffer = arguments[1];
@@ -175,7 +106,7 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
         return None;
     }
     state.pid = (pid_tgid >> 32) as u32;
-    let event = &mut scratch()?.event;
+    let event = &mut pieces::scratch::<COPY>()?.event;
     event.header = header(KIND_SEGMENT, 0);
     event.socket = socket;
     event.enter_ns = thread.enter_ns;
@@ -183,27 +114,32 @@ fn transfer(context: &RawTracePointContext) -> Option<()> {
     event.flags = 0;
     event.queued_ns = if direction == SENT { 0 } else { arrivals::queued_ns(state, event.header.time_ns) };
     event.times = if direction == SENT { thread.entered } else { thread.times(event.header.time_ns) };
-    let cursor = &mut scratch()?.cursor;
+    let cursor = &mut pieces::scratch::<COPY>()?.cursor;
     cursor.clear(result);
     match class(syscall) {
         Class::Buffer(_) => (cursor.address, cursor.left) = (buffer, result),
         Class::Vector(_) => (cursor.vectors, cursor.vector_count) = (buffer, arguments[2]),
-        Class::Message(_) => open_message(cursor, buffer),
+        Class::Message(_) => pieces::open_message(cursor, buffer),
         Class::Messages(_) => {
             (cursor.messages, cursor.message_count, cursor.message_left) = (buffer, result, 0);
         }
         // Nothing to read: the decoder learns the length alone.
         _ => cursor.left = result,
     }
-    step(context, state, scratch()?)
+    pieces::step::<COPY>(context, state, pieces::scratch::<COPY>()?)
 }
 
 /// Notes the direction, and from time to time what user space decided.
 #[inline(always)]
 pub fn turn(state: &mut SocketState, key: u64, direction: u32) {
     let turned = u32::from(state.last_direction) != direction;
-    let open = matches!(state.verdict, VERDICT_UNKNOWN | VERDICT_DECODED);
-    if open && (turned || state.verdict == VERDICT_UNKNOWN) {
+    // Looking takes a while, so where a decoder follows it is done at every other turn only.
+    let may_have_changed = match state.verdict {
+        VERDICT_UNKNOWN => true,
+        VERDICT_DECODED => turned && direction == RECEIVED,
+        _ => false,
+    };
+    if may_have_changed {
         // SAFETY: the value is copied at once.
         if let Some(verdict) = unsafe { VERDICTS.get(key) } {
             state.verdict = *verdict;
@@ -264,77 +200,15 @@ fn is_tls_record(buffer: u64, length: u64) -> bool {
     if length < 5 {
         return false;
     }
-    let Some([kind, major, minor, high, low]) = read_user::<[u8; 5]>(buffer) else { return false };
+    let Some([kind, major, minor, high, low]) = pieces::read_user::<[u8; 5]>(buffer) else { return false };
     let size = u32::from(high) << 8 | u32::from(low);
     let fits = if kind == 20 { size == 1 } else { matches!(kind, 22 | 23) && (17..=0x4800).contains(&size) };
     fits && major == 3 && (1..=4).contains(&minor)
 }
 
-/// Another piece of the same call.
-#[raw_tracepoint]
-pub fn sockets_piece(context: RawTracePointContext) -> i32 {
-    piece(&context);
-    0
-}
-
-#[inline(always)]
-fn piece(context: &RawTracePointContext) -> Option<()> {
-    let scratch = scratch()?;
-    // SAFETY: as in `state`.
-    let state = unsafe { &mut *SOCKETS.get_ptr_mut(scratch.event.socket)? };
-    step(context, state, scratch)
-}
-
-/// Sends the pieces from the cursor on, moves the cursor on, and runs again if there are more.
-#[inline(always)]
-fn step(context: &RawTracePointContext, state: &mut SocketState, scratch: &mut Scratch) -> Option<()> {
-    for _ in 0..PIECES_PER_RUN {
-        send(state, scratch);
-        if scratch.cursor.message_left == 0 && scratch.cursor.message_count == 0 {
-            return Some(());
-        }
-    }
-    super::syscalls::tail_call(context, super::syscalls::TAIL_PIECE);
-    Some(())
-}
-
-/// Sends the piece at the cursor and moves the cursor on. A function of its own, since in a loop the compiler would calculate with
-/// the addresses, which the verifier forbids.
-#[inline(never)]
-fn send(state: &mut SocketState, scratch: &mut Scratch) -> i32 {
-    let cursor = &mut scratch.cursor;
-    if cursor.message_left == 0 && cursor.message_count > 0 {
-        next_message(cursor);
-    }
-    if cursor.left == 0 && cursor.message_left > 0 {
-        next_buffer(cursor);
-    }
-    cursor.pieces += 1;
-    if cursor.pieces >= PIECES && cursor.message_left > cursor.left {
-        count(lost::VECTOR_TOO_LONG);
-        (cursor.address, cursor.left) = (0, cursor.message_left);
-    }
-    if cursor.left > 0 {
-        let moved = segment(state, scratch);
-        let cursor = &mut scratch.cursor;
-        if cursor.address != 0 {
-            cursor.address += moved;
-        }
-        cursor.left -= moved;
-        cursor.message_left -= moved;
-    }
-    0
-}
-
 #[inline(always)]
 pub(super) fn register(registers: Address, index: usize) -> u64 {
     read(registers, ARGUMENTS[index] as u32).unwrap_or(0)
-}
-
-#[inline(always)]
-fn scratch() -> Option<&'static mut Scratch> {
-    // SAFETY: this CPU's element; the programs that use it run one after the other on a CPU.
-    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
 }
 
 /// Gives the time that the thread slept for whatever comes first to the class of what came.
@@ -409,6 +283,12 @@ fn introduce(socket: u64, file: Address) -> i32 {
         Some(sock) => state.unread_since = arrivals::first_arrival(sock),
         None => state.verdict = if is_datagram(file) { VERDICT_DATAGRAM } else { VERDICT_IGNORED },
     }
+    let what = match state.verdict {
+        VERDICT_UNKNOWN => "looking for its protocol",
+        VERDICT_DATAGRAM => "looking for DNS answers",
+        _ => "not followed, neither TCP nor a Unix stream",
+    };
+    debug!(&(), "socket {} of process {}: {}", socket, bpf_get_current_pid_tgid() >> 32, what);
     if SOCKETS.insert(socket, state, 0).is_err() {
         count(lost::SOCKET_MAP_FULL);
     }
@@ -461,112 +341,6 @@ fn describe(inode: u64, file: Address) -> Option<Address> {
     }
     ring::emit(&event);
     Some(sock)
-}
-
-/// `struct iovec` (include/uapi/linux/uio.h).
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(super) struct Iovec {
-    pub(super) base: u64,
-    pub(super) length: u64,
-}
-
-#[inline(always)]
-pub(super) fn read_user<T: Copy>(address: u64) -> Option<T> {
-    // SAFETY: the helper checks the address and fails rather than faults.
-    unsafe { aya_ebpf::helpers::bpf_probe_read_user(address as *const T).ok() }
-}
-
-/// Goes to the next buffer of the message; one that cannot be found stands for the rest of the message, unread.
-#[inline(always)]
-fn next_buffer(cursor: &mut Cursor) {
-    cursor.address = 0;
-    if cursor.vector_count > 0 {
-        if let Some(iovec) = read_user::<Iovec>(cursor.vectors) {
-            cursor.vectors += size_of::<Iovec>() as u64;
-            cursor.vector_count -= 1;
-            cursor.address = iovec.base;
-            cursor.left = if iovec.length < cursor.message_left { iovec.length } else { cursor.message_left };
-            return;
-        }
-        count(lost::BUFFER_UNREADABLE);
-    }
-    cursor.left = cursor.message_left;
-}
-
-/// `struct user_msghdr` (include/linux/socket.h): the vector's address at 16, its length at 24, 56 bytes in all.
-#[inline(always)]
-fn open_message(cursor: &mut Cursor, header: u64) {
-    cursor.vectors = read_user(header + 16).unwrap_or(0);
-    cursor.vector_count = read_user(header + 24).unwrap_or(0);
-}
-
-/// `struct mmsghdr`: a `user_msghdr`, then how many bytes it moved; 64 bytes in all.
-#[inline(always)]
-fn next_message(cursor: &mut Cursor) {
-    let header = cursor.messages;
-    cursor.messages += 64;
-    cursor.message_count -= 1;
-    open_message(cursor, header);
-    cursor.message_left = u64::from(read_user::<u32>(header + 56).unwrap_or(0));
-}
-
-/// Sends the next bytes of the cursor's buffer to user space and moves the socket's offset on; returns by how much.
-#[inline(always)]
-fn segment(state: &mut SocketState, scratch: &mut Scratch) -> u64 {
-    let (address, left) = (scratch.cursor.address, scratch.cursor.left);
-    let allowance = if address == 0 {
-        0
-    } else if state.verdict == VERDICT_UNKNOWN {
-        UNKNOWN_BYTES
-    } else if state.run_bytes < global!(RUN_BYTES) && scratch.cursor.pieces < PIECES - 1 {
-        PIECE_BYTES
-    } else {
-        HEAD_BYTES
-    };
-    let moved = if allowance == PIECE_BYTES && left > PIECE_BYTES { PIECE_BYTES } else { left };
-    let head = if moved < allowance { moved } else { allowance };
-    let rest = if address == 0 { 0 } else { moved - head };
-    let tail = if rest < TAIL_BYTES { rest } else { TAIL_BYTES };
-    let offset = &mut state.offset[(scratch.event.direction & 1) as usize];
-    scratch.event.offset = *offset;
-    *offset += moved;
-    state.run_bytes += moved;
-    emit(scratch, address, moved, head, tail);
-    moved
-}
-
-#[inline(always)]
-fn emit(scratch: &mut Scratch, address: u64, moved: u64, head: u64, tail: u64) {
-    let waiting = ring::waiting_bytes();
-    if waiting >= global!(SEGMENT_LIMIT_BYTES) {
-        return count(lost::SEGMENT_RING_FULL);
-    }
-    // The masks change nothing; they are what the verifier bounds the writes by.
-    let mut head = core::hint::black_box(head) & (2 * PIECE_BYTES - 1);
-    let mut tail = core::hint::black_box(tail) & (2 * TAIL_BYTES - 1);
-    let bytes = scratch.bytes.as_mut_ptr();
-    // SAFETY: head < 2 pieces and tail < 2 * TAIL_BYTES lie within `bytes`; the helper checks the user's addresses.
-    let failed = unsafe {
-        (head != 0 && bpf_probe_read_user(bytes.cast(), head as u32, address as *const _) != 0)
-            || (tail != 0
-                && bpf_probe_read_user(
-                    bytes.add(head as usize).cast(),
-                    tail as u32,
-                    (address + moved - tail) as *const _,
-                ) != 0)
-    };
-    if failed {
-        count(lost::BUFFER_UNREADABLE);
-        (head, tail) = (0, 0);
-    }
-    let size = size_of::<SegmentEvent>() as u64 + head + tail;
-    scratch.event.header.size = size as u32;
-    scratch.event.length = moved;
-    scratch.event.head_len = head as u32;
-    scratch.event.tail_len = tail as u32;
-    // SAFETY: `size` lies within the scratch area.
-    unsafe { ring::output(&raw const *scratch, size, waiting, lost::SEGMENT_RING_FULL) }
 }
 
 /// A file descriptor is being closed.

@@ -3,12 +3,13 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-    macros::{map, raw_tracepoint},
+    macros::map,
     maps::{PerCpuHashMap, ProgramArray},
     programs::RawTracePointContext,
 };
 use hitscope_schemas::{
     event::lost,
+    sockets::{COPIES, TAILS_PER_COPY},
     syscalls::{COMPAT, HISTOGRAM_BUCKETS, SyscallKey, SyscallStats, histogram_bucket},
 };
 
@@ -31,9 +32,9 @@ static SYSCALLS: PerCpuHashMap<SyscallKey, SyscallStats> = PerCpuHashMap::with_m
 /// What a freshly inserted entry holds: too large for a program's stack beside the rest.
 static EMPTY: SyscallStats = SyscallStats { calls: 0, errors: 0, total_ns: 0, max_ns: 0, histogram: [0; _] };
 
-/// Programs of the `sockets` and `connections` probes, by `TAIL_*`; empty where their probe is off.
+/// Programs of the `sockets` and `connections` probes, by `TAIL_*`, for each copy; empty where their probe is off.
 #[map]
-static TAILS: ProgramArray = ProgramArray::with_max_entries(5, 0);
+static TAILS: ProgramArray = ProgramArray::with_max_entries(COPIES * TAILS_PER_COPY, 0);
 
 const TAIL_TRANSFER: u32 = 0;
 const TAIL_CLOSE: u32 = 1;
@@ -43,20 +44,27 @@ pub const TAIL_DATAGRAM: u32 = 4;
 
 /// Goes on in another program, or returns where there is none.
 #[inline(always)]
-pub fn tail_call(context: &RawTracePointContext, program: u32) {
+pub fn tail_call<const COPY: u32>(context: &RawTracePointContext, program: u32) {
     // SAFETY: every program of the array takes the context of a raw tracepoint.
-    unsafe { TAILS.tail_call(context, program) };
+    unsafe { TAILS.tail_call(context, COPY * TAILS_PER_COPY + program) };
 }
 
+copies!(enter: sys_enter = 0, sys_enter_1 = 1, sys_enter_2 = 2, sys_enter_3 = 3);
+copies!(exit: sys_exit = 0, sys_exit_1 = 1, sys_exit_2 = 2, sys_exit_3 = 3);
+
 /// A syscall begins.
-#[raw_tracepoint(tracepoint = "sys_enter")]
-pub fn sys_enter(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn enter<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread_id = pid_tgid as u32;
-    let Some(thread) = thread::get_or_insert(thread_id, (pid_tgid >> 32) as u32, current_task) else { return 0 };
+    let thread = thread::get_or_insert(thread_id, (pid_tgid >> 32) as u32, current_task)?;
+    if COPY != 0 && thread.inside != 0 {
+        // A copy before this one saw it.
+        return None;
+    }
     // A thread changes its mode with its program only, so it is not asked for at each call.
-    let mode = if thread.enter_ns == 0 { mode(argument(&context, 0)) } else { thread.syscall & COMPAT };
-    let syscall = argument(&context, 1) as u32 & (COMPAT - 1) | mode;
+    let mode = if thread.enter_ns == 0 { mode(argument(context, 0)) } else { thread.syscall & COMPAT };
+    let syscall = argument(context, 1) as u32 & (COMPAT - 1) | mode;
     thread.syscall = syscall;
     // SAFETY: the helper takes no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
@@ -67,22 +75,22 @@ pub fn sys_enter(context: RawTracePointContext) -> i32 {
         thread.entered = thread.times(now);
     }
     if class == Class::Close {
-        tail_call(&context, TAIL_CLOSE);
+        tail_call::<COPY>(context, TAIL_CLOSE);
     }
-    0
+    Some(())
 }
 
 /// A syscall returns.
-#[raw_tracepoint(tracepoint = "sys_exit")]
-pub fn sys_exit(context: RawTracePointContext) -> i32 {
+#[inline(always)]
+fn exit<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     let thread_id = bpf_get_current_pid_tgid() as u32;
     // None for the few that were inside a syscall when the probe was loaded.
-    let Some(thread) = thread::get(thread_id) else { return 0 };
+    let thread = thread::get(thread_id)?;
     if thread.inside == 0 {
-        // Its begin was not seen: a seccomp filter refused it (kernel/entry/common.c), or it was skipped, see `Probes::skipped`.
-        return 0;
+        // A copy before this one saw it; or its begin was not seen: a seccomp filter refused it (kernel/entry/common.c).
+        return None;
     }
-    let result = argument(&context, 1) as i64;
+    let result = argument(context, 1) as i64;
     let syscall = thread.syscall;
     thread.inside = 0;
     if thread.awaited_ns != 0 && result == 0 && wait_of(syscall) == wait::AWAITED {
@@ -98,12 +106,12 @@ pub fn sys_exit(context: RawTracePointContext) -> i32 {
     match class(syscall) {
         Class::Other | Class::Close => {}
         Class::Exec => thread.enter_ns = 0,
-        Class::Accept if result >= 0 => tail_call(&context, TAIL_ACCEPT),
+        Class::Accept if result >= 0 => tail_call::<COPY>(context, TAIL_ACCEPT),
         Class::Accept => {}
-        _ if result > 0 => tail_call(&context, TAIL_TRANSFER),
+        _ if result > 0 => tail_call::<COPY>(context, TAIL_TRANSFER),
         _ => {}
     }
-    0
+    Some(())
 }
 
 #[inline(always)]

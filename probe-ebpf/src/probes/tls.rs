@@ -25,7 +25,9 @@ use hitscope_schemas::{
 };
 
 use super::sockets::{
-    HEAD_BYTES, RUN_BYTES, SEGMENT_LIMIT_BYTES, SOCKETS, TAIL_BYTES, UNKNOWN_BYTES, VERDICTS, read_user, turn,
+    RUN_BYTES, SOCKETS, VERDICTS,
+    pieces::{HEAD_BYTES, TAIL_BYTES, UNKNOWN_BYTES, read_user},
+    turn,
 };
 use crate::{
     kernel::current_task,
@@ -378,7 +380,7 @@ struct Record<const SIZE: usize> {
 #[inline(always)]
 fn send<const SIZE: usize>(thread: &Thread, piece: &Piece) {
     let waiting = ring::waiting_bytes();
-    if waiting >= global!(SEGMENT_LIMIT_BYTES) {
+    if waiting >= global!(ring::SEGMENT_LIMIT_BYTES) {
         return count(lost::SEGMENT_RING_FULL);
     }
     let Some(mut entry) = ring::reserve::<Record<SIZE>>() else { return count(lost::SEGMENT_RING_FULL) };

@@ -4,6 +4,7 @@
 //! here, of the same name as its records in `schemas` and its programs in `probe-ebpf`.
 
 mod connections;
+mod copies;
 mod load;
 mod sched;
 mod sockets;
@@ -15,7 +16,7 @@ use std::{
     collections::BTreeSet,
     hash::Hash,
     io::{self, Read},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsRawFd,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -157,7 +158,7 @@ pub struct Probes {
     verdicts: HashMap<MapData, u64, u16>,
     lost: PerCpuArray<MapData, u64>,
     lost_before: [u64; event::lost::COUNT as usize],
-    skipped_before: u64,
+    skips: copies::Skips,
     loaded: Arc<Mutex<Loaded>>,
     /// Attaches more of the probe `tls` as processes come.
     follower: Option<tls::Follower>,
@@ -202,7 +203,7 @@ impl Probes {
             verdicts: load::map(loaded, "VERDICTS")?,
             lost: load::map(loaded, "LOST")?,
             lost_before: [0; event::lost::COUNT as usize],
-            skipped_before: 0,
+            skips: copies::Skips::default(),
             loaded: Arc::new(Mutex::new(finished)),
             follower: None,
         })
@@ -308,23 +309,28 @@ impl Probes {
                 *before = count;
             }
         }
-        if let Some(skipped) = self.skipped()
-            && skipped > self.skipped_before
-        {
-            losses.push(("program_skipped", skipped - self.skipped_before));
-            self.skipped_before = skipped;
+        // While more is being attached, it can wait.
+        if let Ok(mut loaded) = self.loaded.try_lock() {
+            if let Some(log) = &mut loaded.log {
+                log.flush();
+            }
+            let skipped = self.skips.take(&mut loaded.object);
+            if skipped > 0 {
+                losses.push(("program_skipped", skipped));
+            }
         }
         sink(Event::Lost(&losses));
     }
 
-    /// How often the kernel did not run a program because it was still running on the same CPU: in recent kernels (seen in
-    /// 7.3) a thread can lose its CPU within a tracepoint's program, and what others do there meanwhile goes unseen.
-    /// `None` while more is being attached.
-    fn skipped(&self) -> Option<u64> {
-        let loaded = self.loaded.try_lock().ok()?;
-        let programs = loaded.object.programs().filter_map(|(_, program)| program.fd().ok());
-        // Before 5.12 the kernel does not count it, and it does not happen.
-        Some(programs.filter_map(|fd| Some(uprobes::info(fd.as_fd()).ok()?.recursion_misses)).sum())
+    /// Attaches the next copies of programs, as happens where the kernel skips those before, and leaves these as they are or takes
+    /// them away: so tests see that nothing is counted twice or missing.
+    ///
+    /// # Errors
+    /// When they cannot be taken away.
+    pub fn attach_next_copies(&mut self, beside_others: bool) -> Result<(), Refusal> {
+        let object = &mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object;
+        self.skips.attach_next(object);
+        if beside_others { Ok(()) } else { self.skips.detach_others(object) }
     }
 
     /// Has the kernel side account what went over the connections that are open now, and find those it does not know.

@@ -11,7 +11,15 @@ pub const PROGRAMS: [&str; 2] = ["stand-in", "workload"];
 
 /// By the file in `tests/tests`.
 const TESTS: &[(&str, &[&str])] = &[
-    ("loading", &["no_program_is_near_the_verifiers_limits", "without_a_field_what_needs_it_is_off"]),
+    (
+        "loading",
+        &[
+            "no_program_is_near_the_verifiers_limits",
+            "copies_do_what_those_before_could_not",
+            "programs_say_what_they_follow",
+            "without_a_field_what_needs_it_is_off",
+        ],
+    ),
     (
         "counts",
         &[

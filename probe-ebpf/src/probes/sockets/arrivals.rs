@@ -34,11 +34,12 @@ struct Arrival {
 #[map]
 static ARRIVALS: LruHashMap<u64, Arrival> = LruHashMap::with_max_entries(4096, 0);
 
-/// Bytes can be read from a socket.
-#[raw_tracepoint]
-pub fn sockets_arrival(context: RawTracePointContext) -> i32 {
-    arrival(argument(&context, 0));
-    0
+copies!(ready: sockets_arrival = 0, arrival_1 = 1, arrival_2 = 2, arrival_3 = 3);
+
+/// Bytes can be read from a socket. A further copy finds the moment noted.
+#[inline(always)]
+fn ready<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
+    arrival(argument(context, 0))
 }
 
 /// A packet came to an established TCP connection.

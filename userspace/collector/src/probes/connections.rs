@@ -2,7 +2,7 @@
 
 use hitscope_schemas::connections::RemoteStats;
 
-use super::{Definition, ProgramState, Refusal, load::Loader};
+use super::{Definition, ProgramState, Refusal, copies, load::Loader};
 
 pub(super) const DEFINITION: Definition = Definition {
     name: "connections",
@@ -43,15 +43,15 @@ pub(super) const WALK: &str = "connections_walk";
 /// Two of its programs are tail calls of the `syscalls` programs, in the order of `TAIL_*` in `probe-ebpf`.
 fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     loader.attach_syscall_programs()?;
-    Ok(vec![
+    let mut programs = vec![
         loader.load_iterator(WALK, "task_file")?,
-        // What frees an entry comes before what makes one.
         loader.attach_btf_tracepoint("connections_end", "tcp_destroy_sock")?,
         loader.attach_btf_tracepoint("connections_reset", "tcp_send_reset")?,
         loader.attach_btf_tracepoint("connections_state", "inet_sock_set_state")?,
-        loader.attach_tail("connections_accept", 3)?,
-        loader.attach_tail("connections_datagram", 4)?,
-    ])
+    ];
+    programs.extend(loader.attach_tail(["connections_accept"; 4], 3)?);
+    programs.extend(loader.attach_tail(copies::DATAGRAM, 4)?);
+    Ok(programs)
 }
 
 /// One value out of those of all CPUs.

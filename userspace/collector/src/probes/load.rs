@@ -1,6 +1,6 @@
 //! Loading the probes' object and attaching its programs.
 
-use std::path::Path;
+use std::{iter, path::Path};
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -8,7 +8,10 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramFd, ProgramInfo, RawTracePoint, UProbe},
 };
 
-use super::{Definition, ProbeState, ProgramState, Settings, tls::Libraries, uprobes::Multi};
+use aya_log::{EbpfLogger, Level};
+use hitscope_schemas::sockets::TAILS_PER_COPY;
+
+use super::{Definition, ProbeState, ProgramState, Settings, copies, tls::Libraries, uprobes::Multi};
 use crate::kernel::btf::{self, Resolved};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hitscope-probes.o"));
@@ -130,9 +133,13 @@ where
         .map_err(|error: ProgramError| explain(name, &error))
 }
 
+/// What programs say for whoever looks for a fault, at the level `debug`.
+pub(super) type Log = EbpfLogger<&'static dyn log::Log>;
+
 /// The object in the kernel with its programs attached.
 pub(super) struct Loaded {
     pub(super) object: Ebpf,
+    pub(super) log: Option<Log>,
     /// Where the probe `tls` runs.
     pub(super) libraries: Option<Libraries>,
 }
@@ -140,6 +147,7 @@ pub(super) struct Loaded {
 /// The object in the kernel, while programs are attached one by one.
 pub(super) struct Loader {
     loaded: Ebpf,
+    log: Option<Log>,
     types: Btf,
     multi: Option<Multi>,
     running: Vec<&'static str>,
@@ -162,8 +170,12 @@ impl Loader {
         let wake_bytes = u64::from(ring_bytes) / 32;
         let segment_limit_bytes = u64::from(ring_bytes) / 8 * 7;
         let page_bytes = procfs::page_size();
-        let loaded = EbpfLoader::new()
+        // The verifier leaves out what is not to be said.
+        let talks = tracing::enabled!(tracing::Level::DEBUG);
+        let log_level = if talks { Level::Debug as u8 } else { 0 };
+        let mut loaded = EbpfLoader::new()
             .btf(Some(&types))
+            .override_global(aya_log::LEVEL, &log_level, true)
             .override_global("OFFSETS", &resolved.offsets, true)
             .override_global("COUNT_SYSCALLS", &count_syscalls, true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
@@ -180,12 +192,24 @@ impl Loader {
             .map_max_entries("TLS_SOCKETS", settings.max_sockets)
             .map_max_entries("TLS_HANDLES", settings.max_sockets)
             .load(OBJECT)?;
-        Ok(Self { loaded, types, multi: None, running: Vec::new(), libraries: None, syscall_programs: None, absent })
+        let log = talks.then(|| EbpfLogger::init(&mut loaded)).transpose();
+        let log =
+            log.inspect_err(|error| tracing::warn!("what the programs say is not heard: {error}")).unwrap_or(None);
+        Ok(Self {
+            loaded,
+            log,
+            types,
+            multi: None,
+            running: Vec::new(),
+            libraries: None,
+            syscall_programs: None,
+            absent,
+        })
     }
 
     /// The object, with everything attached, and what belongs to it.
     pub(super) fn finish(self) -> Loaded {
-        Loaded { object: self.loaded, libraries: self.libraries }
+        Loaded { object: self.loaded, log: self.log, libraries: self.libraries }
     }
 
     /// Whether a probe was attached.
@@ -265,9 +289,9 @@ impl Loader {
     /// The pair that sees every syscall; `syscalls` and `sockets` share it.
     pub(super) fn attach_syscall_programs(&mut self) -> Result<Vec<ProgramState>, Refusal> {
         if self.syscall_programs.is_none() {
-            let result =
-                ["sys_exit", "sys_enter"].into_iter().map(|name| self.attach_raw_tracepoint(name, name)).collect();
-            self.syscall_programs = Some(result);
+            let exit = self.attach_copies(copies::EXIT, "sys_exit");
+            let both = exit.and_then(|exit| Ok([exit, self.attach_copies(copies::ENTER, "sys_enter")?].concat()));
+            self.syscall_programs = Some(both);
         }
         self.syscall_programs.clone().unwrap_or_else(|| Ok(Vec::new()))
     }
@@ -281,9 +305,26 @@ impl Loader {
         if self.absent.contains(&tracepoint) {
             return Err(format!("{name}: the tracepoint {tracepoint} is taken for missing").into());
         }
+        let state = self.load_raw_tracepoint(name)?;
+        let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
+        program.attach(tracepoint).map_err(|error| explain(name, &error))?;
+        Ok(state)
+    }
+
+    /// The same of the first of a program's copies; loads the others.
+    pub(super) fn attach_copies(
+        &mut self,
+        names: copies::Names,
+        tracepoint: &str,
+    ) -> Result<Vec<ProgramState>, Refusal> {
+        let [first, others @ ..] = names;
+        let first = self.attach_raw_tracepoint(first, tracepoint);
+        iter::once(first).chain(others.map(|name| self.load_raw_tracepoint(name))).collect()
+    }
+
+    fn load_raw_tracepoint(&mut self, name: &'static str) -> Result<ProgramState, Refusal> {
         let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
         program.load().map_err(|error| explain(name, &error))?;
-        program.attach(tracepoint).map_err(|error| explain(name, &error))?;
         Ok(program_state(name, program.info().ok()))
     }
 
@@ -306,14 +347,18 @@ impl Loader {
         Ok(program_state(name, program.info().ok()))
     }
 
-    /// Puts a program where the syscall programs find it.
-    pub(super) fn attach_tail(&mut self, name: &'static str, index: u32) -> Result<ProgramState, Refusal> {
-        let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
-        program.load().map_err(|error| explain(name, &error))?;
-        let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
-        let state = program_state(name, program.info().ok());
-        self.set_tail(TAILS, index, name, &fd)?;
-        Ok(state)
+    /// Puts programs where the syscall programs find them, for each of their copies.
+    pub(super) fn attach_tail(&mut self, names: copies::Names, index: u32) -> Result<Vec<ProgramState>, Refusal> {
+        let mut states: Vec<ProgramState> = Vec::new();
+        for (copy, name) in (0..).zip(names) {
+            if states.iter().all(|state| state.name != name) {
+                states.push(self.load_raw_tracepoint(name)?);
+            }
+            let program: &mut RawTracePoint = program(&mut self.loaded, name)?;
+            let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?)).map_err(|error| explain(name, &error))?;
+            self.set_tail(TAILS, copy * TAILS_PER_COPY + index, name, &fd)?;
+        }
+        Ok(states)
     }
 }
 

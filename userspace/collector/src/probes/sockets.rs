@@ -1,6 +1,6 @@
 //! `sockets`.
 
-use super::{Definition, ProgramState, Refusal, load::Loader};
+use super::{Definition, ProgramState, Refusal, copies, load::Loader};
 
 pub(super) const DEFINITION: Definition = Definition {
     name: "sockets",
@@ -31,14 +31,13 @@ pub(super) const DEFINITION: Definition = Definition {
 fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     loader.attach_syscall_programs()?;
     // How long requests lie unread. Kernels before 6.3 lack the first, and tell of TCP alone.
-    let arrival = loader
-        .attach_raw_tracepoint("sockets_arrival", "sk_data_ready")
-        .or_else(|_| loader.attach_raw_tracepoint("tcp_arrival", "tcp_probe"))
-        .ok();
-    // The first is what starts the others, so it comes last.
-    [("sockets_piece", 2), ("sockets_close", 1), ("sockets_transfer", 0)]
-        .into_iter()
-        .map(|(name, index)| loader.attach_tail(name, index))
-        .chain(arrival.map(Ok))
-        .collect()
+    let mut programs = loader
+        .attach_copies(copies::ARRIVAL, "sk_data_ready")
+        .or_else(|_| loader.attach_raw_tracepoint("tcp_arrival", "tcp_probe").map(|program| vec![program]))
+        .unwrap_or_default();
+    // What starts the others comes last.
+    programs.extend(loader.attach_tail(copies::PIECE, 2)?);
+    programs.extend(loader.attach_tail(["sockets_close"; 4], 1)?);
+    programs.extend(loader.attach_tail(copies::TRANSFER, 0)?);
+    Ok(programs)
 }
