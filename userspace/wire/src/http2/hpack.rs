@@ -117,7 +117,7 @@ pub struct Fields {
     places: [Option<Place>; KEPT],
     /// Some field was not resolved, or the block's end not seen.
     pub unresolved: bool,
-    scratch: Vec<u8>,
+    huffman: Huffman,
 }
 
 /// What the buffers keep from block to block, bytes.
@@ -127,13 +127,13 @@ impl Fields {
     pub fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(IDLE_BYTES);
-        self.scratch.shrink_to(IDLE_BYTES);
+        self.huffman.text.shrink_to(IDLE_BYTES);
         self.places = [None; KEPT];
         self.unresolved = false;
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.text.capacity() + self.scratch.capacity()
+        self.text.capacity() + self.huffman.memory_bytes()
     }
 
     pub fn get(&self, name: Name) -> Field<'_> {
@@ -251,9 +251,9 @@ impl Table {
 
     /// A field with its value. With a prefix of 6 bits it is to be remembered.
     fn literal(&mut self, rest: &mut &[u8], prefix: u32, fields: &mut Fields) -> Result<(), Invalid> {
-        let mut scratch = std::mem::take(&mut fields.scratch);
-        let read = self.read_literal(rest, prefix, fields, &mut scratch);
-        fields.scratch = scratch;
+        let mut huffman = std::mem::take(&mut fields.huffman);
+        let read = self.read_literal(rest, prefix, fields, &mut huffman);
+        fields.huffman = huffman;
         read
     }
 
@@ -262,13 +262,13 @@ impl Table {
         rest: &mut &[u8],
         prefix: u32,
         fields: &mut Fields,
-        scratch: &mut Vec<u8>,
+        huffman: &mut Huffman,
     ) -> Result<(), Invalid> {
         let name = match integer(rest, prefix)? {
             0 => {
                 let name = Text::read(rest)?;
                 match name.bytes.len() {
-                    ..=MAX_NAME_BYTES => Name::of(name.decoded(MAX_NAME_BYTES, scratch)?.0),
+                    ..=MAX_NAME_BYTES => Name::of(name.decoded(MAX_NAME_BYTES, huffman)?.0),
                     _ => Name::Other,
                 }
             }
@@ -276,8 +276,8 @@ impl Table {
         };
         let value = Text::read(rest)?;
         let (value, cut) = match name {
-            Name::Path | Name::GrpcMessage => value.decoded(self.path_bytes, scratch)?,
-            _ if name.is_kept() => value.decoded(MAX_VALUE_BYTES, scratch)?,
+            Name::Path | Name::GrpcMessage => value.decoded(self.path_bytes, huffman)?,
+            _ if name.is_kept() => value.decoded(MAX_VALUE_BYTES, huffman)?,
             _ => (&[][..], false),
         };
         fields.add(name, value, cut);
@@ -321,22 +321,60 @@ impl<'a> Text<'a> {
     }
 
     /// Its first `limit` bytes, and whether there are more.
-    fn decoded<'b>(&self, limit: usize, scratch: &'b mut Vec<u8>) -> Result<(&'b [u8], bool), Invalid>
+    fn decoded<'b>(&self, limit: usize, huffman: &'b mut Huffman) -> Result<(&'b [u8], bool), Invalid>
     where
         'a: 'b,
     {
         if !self.huffman {
             return Ok((&self.bytes[..self.bytes.len().min(limit)], self.bytes.len() > limit));
         }
-        scratch.clear();
         // No code is longer than 30 bits, the common ones have 5 to 8.
         let coded = &self.bytes[..self.bytes.len().min(limit)];
         let whole = coded.len() == self.bytes.len();
-        let valid = httlib_huffman::decode(coded, scratch, DecoderSpeed::FiveBits).is_ok();
+        let (text, valid) = huffman.decode(coded);
         if whole && !valid {
             return Err(Invalid);
         }
-        Ok((&scratch[..scratch.len().min(limit)], !whole || scratch.len() > limit))
+        Ok((&text[..text.len().min(limit)], !whole || text.len() > limit))
+    }
+}
+
+/// Decodes Huffman codes, and remembers a few texts, since most come again with each request and the library reads five bits at
+/// a time.
+#[derive(Debug, Default)]
+struct Huffman {
+    text: Vec<u8>,
+    known: [Known; KNOWN_TEXTS],
+}
+
+/// A valid code and its text.
+#[derive(Debug, Default)]
+struct Known {
+    coded: Box<[u8]>,
+    text: Box<[u8]>,
+}
+
+const KNOWN_TEXTS: usize = 8;
+/// Longer ones are not remembered.
+const KNOWN_BYTES: usize = 32;
+
+impl Huffman {
+    /// The text, and whether the code is valid to its end.
+    fn decode(&mut self, coded: &[u8]) -> (&[u8], bool) {
+        let place = coded.iter().fold(coded.len(), |sum, byte| sum.wrapping_mul(31) + usize::from(*byte)) % KNOWN_TEXTS;
+        if *self.known[place].coded == *coded {
+            return (&self.known[place].text, true);
+        }
+        self.text.clear();
+        let valid = httlib_huffman::decode(coded, &mut self.text, DecoderSpeed::FiveBits).is_ok();
+        if valid && coded.len() <= KNOWN_BYTES {
+            self.known[place] = Known { coded: coded.into(), text: self.text.as_slice().into() };
+        }
+        (&self.text, valid)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.text.capacity() + self.known.iter().map(|known| known.coded.len() + known.text.len()).sum::<usize>()
     }
 }
 
