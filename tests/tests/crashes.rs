@@ -100,23 +100,71 @@ fn the_server_is_killed() {
     assert_eq!(start_ticks(second), None, "the server outlived hitscope run");
 }
 
-/// A file system of its own, small, until it is dropped.
-struct SmallDisk<'a>(&'a Path);
+/// A file system of its own, until it is dropped.
+struct Disk<'a>(&'a Path);
 
-impl<'a> SmallDisk<'a> {
-    fn mount(at: &'a Path, size: &str) -> Option<Self> {
+impl<'a> Disk<'a> {
+    /// Such as `-t tmpfs tmpfs`; `None` where nothing may be mounted.
+    fn mount(at: &'a Path, what: &[&str]) -> Option<Self> {
         fs::create_dir_all(at).expect("a folder to mount at");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=755"), "tmpfs"]).arg(at);
-        mount.status().expect("mount starts").success().then_some(Self(at))
+        Command::new("mount").args(what).arg(at).status().expect("mount starts").success().then_some(Self(at))
     }
 }
 
-impl Drop for SmallDisk<'_> {
+impl Drop for Disk<'_> {
     fn drop(&mut self) {
         // Lazily: hitscope may still be there when a test failed.
         let _ = Command::new("umount").arg("--lazy").arg(self.0).status();
     }
+}
+
+/// A file system on which every write waits, until it is dropped.
+struct Frozen<'a>(&'a Path);
+
+impl<'a> Frozen<'a> {
+    fn new(at: &'a Path) -> Self {
+        drop(succeed(Command::new("fsfreeze").arg("--freeze").arg(at)));
+        Self(at)
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("fsfreeze").arg("--unfreeze").arg(self.0).status();
+    }
+}
+
+#[test]
+fn the_disk_hangs_for_a_while() {
+    needs_probes!();
+    let postgres = Postgres::start();
+    postgres.pgbench_init();
+    let folder = tempfile::tempdir().expect("a folder");
+    let image = folder.path().join("image");
+    fs::File::create(&image).and_then(|file| file.set_len(64 << 20)).expect("an image");
+    drop(succeed(Command::new("mkfs.ext4").arg("-q").arg(&image)));
+    let mut daemon = Daemon::prepare("");
+    let data_dir = daemon.data_dir().to_owned();
+    let image = image.to_str().expect("a path");
+    let Some(_disk) = Disk::mount(&data_dir, &["-o", "loop", image]) else { skip!("may not mount a file system") };
+    daemon.run();
+    postgres.reset_calls();
+    postgres.psql("select 1 as before");
+    daemon.settle();
+
+    let frozen = Frozen::new(&data_dir);
+    // More than the ring buffer holds.
+    drop(succeed(postgres.pgbench(Via::Socket, &["-S", "-c", "2", "-t", "10000"]).stdout(Stdio::null())));
+    wait_until("the collector has waited for 3 s", || {
+        let updated_ns = number(&daemon.status()?["updated_ns"]);
+        (now_ns().saturating_sub(updated_ns) > 3_000_000_000).then_some(())
+    });
+    drop(frozen);
+    postgres.psql("select 1 as afterwards");
+    assert_calls(&mut daemon, &calls_by_postgres(&postgres), &["server", "client"]);
+    let lost = lost(&daemon);
+    assert!(lost.as_object().is_some_and(|lost| !lost.contains_key("segment_ring_full")), "{lost}");
+    assert!(daemon.stop().expect("it ends in time").success());
 }
 
 #[test]
@@ -125,7 +173,9 @@ fn the_disk_is_full_for_a_while() {
     let postgres = Postgres::start();
     let mut daemon = Daemon::prepare("");
     let data_dir = daemon.data_dir().to_owned();
-    let Some(_disk) = SmallDisk::mount(&data_dir, "8m") else { skip!("may not mount a file system") };
+    let Some(_disk) = Disk::mount(&data_dir, &["-t", "tmpfs", "-o", "size=8m,mode=755", "tmpfs"]) else {
+        skip!("may not mount a file system")
+    };
     daemon.run();
     postgres.reset_calls();
     postgres.psql("select 1 as before_full");

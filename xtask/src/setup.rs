@@ -130,6 +130,7 @@ pub fn tests(workspace: &Workspace) -> Result<()> {
             shown_by: Shown::Program(&["redis-server"]),
             why: "the key-value store that the live tests watch, and its benchmark",
         },
+        Package { name: "e2fsprogs", shown_by: Shown::Program(&["mkfs.ext4"]), why: "a disk of a test's own" },
         Package { name: "tcpdump", shown_by: Shown::Program(&["tcpdump"]), why: "packet captures of live traffic" },
         Package { name: "tshark", shown_by: Shown::Program(&["tshark"]), why: "what Wireshark reads in them" },
         Package { name: "chromium", shown_by: Shown::Program(&["chromium"]), why: "the browser tests" },
