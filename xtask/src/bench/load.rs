@@ -96,12 +96,15 @@ fn report(turns: &[Value]) {
     let sum = |field: &str| of("on", field).iter().sum::<f64>();
     let most = |field: &str| of("on", field).into_iter().fold(0.0, f64::max) / f64::from(1 << 20);
     let (off, on) = (of("off", "per_second"), of("on", "per_second"));
-    let ratios: Vec<f64> = on.iter().zip(&off).map(|(on, off)| on / off).collect();
+    let ratios = |on: &[f64], off: &[f64]| -> Vec<f64> { on.iter().zip(off).map(|(on, off)| on / off).collect() };
+    let (cpu_off, cpu_on) = (of("off", "host_cpu_ns_per_request"), of("on", "host_cpu_ns_per_request"));
     println!("| what | measured | to reach |");
     println!("|---|---|---|");
     println!("| requests/s, off | {} | |", spread(&off, 0));
     println!("| requests/s, all probes on | {} | |", spread(&on, 0));
-    println!("| on against off, by pair | {} | ≥ 0.95 |", spread(&ratios, 3));
+    println!("| on against off, by pair | {} | ≥ 0.95 |", spread(&ratios(&on, &off), 3));
+    println!("| CPU of the whole host per request, off | {} ns | |", spread(&cpu_off, 0));
+    println!("| the same, on against off, by pair | {} | |", spread(&ratios(&cpu_on, &cpu_off), 3));
     let (captured, served) = (sum("captured"), sum("served"));
     let share = 100.0 * captured / served;
     println!("| captured of served | {captured} of {served} ({share:.3} %) | 100 %, or counted as lost |");

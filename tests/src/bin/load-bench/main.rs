@@ -22,7 +22,8 @@ fn main() {
         // Each comes first every other time.
         for turn in 0..2 {
             if (pair + turn) % 2 == 0 {
-                say(&json!({ "turn": "off", "per_second": server.load(seconds) }));
+                let Load { per_second, host_cpu_ns, .. } = Load::run(&*server, seconds);
+                say(&json!({ "turn": "off", "per_second": per_second, "host_cpu_ns_per_request": host_cpu_ns }));
             } else {
                 say(&on(&*server, seconds));
             }
@@ -35,15 +36,33 @@ fn say(line: &Value) {
     println!("{line}");
 }
 
+/// What came of a load.
+struct Load {
+    per_second: f64,
+    /// As the server counts.
+    served: u64,
+    /// CPU of everything on this host per request, ns.
+    host_cpu_ns: f64,
+}
+
+impl Load {
+    fn run(server: &dyn Server, seconds: u64) -> Self {
+        let (cpu, served) = (host_cpu_ns(), server.served());
+        let per_second = server.load(seconds);
+        let (cpu, served) = (host_cpu_ns() - cpu, server.served() - served);
+        assert!(served > 0, "the server counted nothing");
+        Self { per_second, served, host_cpu_ns: cpu as f64 / served as f64 }
+    }
+}
+
 fn on(server: &dyn Server, seconds: u64) -> Value {
     let mut daemon = Daemon::start();
     // Its first look at the processes of the host is not part of what a request costs.
     sleep(Duration::from_secs(2));
-    let (cpu, served) = (cpu_ns(daemon.pid()), server.served());
-    let per_second = server.load(seconds);
+    let cpu = cpu_ns(daemon.pid());
+    let Load { per_second, served, host_cpu_ns } = Load::run(server, seconds);
     daemon.settle();
-    let (cpu, served) = (cpu_ns(daemon.pid()) - cpu, server.served() - served);
-    assert!(served > 0, "the server counted nothing");
+    let cpu = cpu_ns(daemon.pid()) - cpu;
     let rows = daemon.query(&format!(
         "SELECT CAST(coalesce(sum(calls), 0) AS BIGINT) AS calls FROM operations WHERE side = 'server' AND {}",
         server.operations()
@@ -52,6 +71,7 @@ fn on(server: &dyn Server, seconds: u64) -> Value {
     json!({
         "turn": "on",
         "per_second": per_second,
+        "host_cpu_ns_per_request": host_cpu_ns,
         "served": served,
         "captured": number(&rows[0]["calls"]),
         "lost": status["lost"],
@@ -83,6 +103,15 @@ fn by_program(server: &dyn Server, seconds: u64) -> Value {
         })
         .collect();
     json!({ "turn": "programs", "programs": programs })
+}
+
+/// CPU time of everything on this host so far, in ticks of 10 ms: of the first line of `/proc/stat` all but idle, waiting for a disk, and
+/// stolen by other machines.
+fn host_cpu_ns() -> u64 {
+    let text = fs::read_to_string("/proc/stat").expect("the host's CPU");
+    let fields = text.split_ascii_whitespace().skip(1).map(|ticks| ticks.parse::<u64>().expect("ticks"));
+    let busy = fields.take(7).enumerate().filter(|(field, _)| !matches!(field, 3 | 4)).map(|(_, ticks)| ticks);
+    busy.sum::<u64>() * 10_000_000
 }
 
 /// CPU time of a process so far.
