@@ -14,6 +14,25 @@ use super::{
 };
 use crate::facts::Facts;
 
+/// Takes what the decoder of a connection finds. A macro, since a function would borrow the whole of the pipeline and the connection.
+macro_rules! sink {
+    ($pipeline:ident, $connection:ident, $socket:ident) => {
+        Sink {
+            windows: &mut $pipeline.windows,
+            held: &mut $pipeline.held,
+            losses: &mut $pipeline.losses,
+            threads: &$pipeline.threads,
+            open: $connection.open,
+            socket: $socket,
+            clocks: &$pipeline.clocks,
+            info: &$connection.info,
+            origin: &$connection.origin,
+            group: &mut $connection.group,
+            found_encrypted: None,
+        }
+    };
+}
+
 impl Pipeline {
     pub(super) fn socket(&mut self, event: &SocketEvent, facts: &mut dyn Facts) {
         let (socket, pid, now_ns) = (event.socket, event.header.pid, event.header.time_ns);
@@ -97,19 +116,7 @@ impl Pipeline {
             Some(plaintext) if is_plaintext => (&mut plaintext.decoder, &mut plaintext.verdict),
             _ => (&mut connection.decoder, &mut connection.verdict),
         };
-        let mut sink = Sink {
-            windows: &mut self.windows,
-            held: &mut self.held,
-            losses: &mut self.losses,
-            threads: &self.threads,
-            open: connection.open,
-            socket,
-            clocks: &self.clocks,
-            info: &connection.info,
-            origin: &connection.origin,
-            group: &mut connection.group,
-            found_encrypted: None,
-        };
+        let mut sink = sink!(self, connection, socket);
         let verdict = decoder.feed(&segment, &mut |outcome, session| sink.take(outcome, session));
         let newly_encrypted = sink.found_encrypted.filter(|_| !std::mem::replace(&mut connection.encrypted, true));
         let verdict = match verdict {
@@ -142,19 +149,7 @@ impl Pipeline {
     /// Takes a connection out; what it had begun and not finished becomes aborted hits.
     pub(super) fn close(&mut self, socket: u64, time_ns: u64) {
         let Some(mut connection) = self.connections.remove(socket) else { return };
-        let mut sink = Sink {
-            windows: &mut self.windows,
-            held: &mut self.held,
-            losses: &mut self.losses,
-            threads: &self.threads,
-            open: connection.open,
-            socket,
-            clocks: &self.clocks,
-            info: &connection.info,
-            origin: &connection.origin,
-            group: &mut connection.group,
-            found_encrypted: None,
-        };
+        let mut sink = sink!(self, connection, socket);
         connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
         if let Some(plaintext) = &mut connection.plaintext {
             plaintext.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
