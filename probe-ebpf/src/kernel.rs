@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_task, bpf_probe_read_kernel},
+    helpers::{bpf_get_current_task, bpf_probe_read_kernel, generated::bpf_get_current_task_btf},
     programs::BtfTracePointContext,
 };
 use hitscope_schemas::offsets::ABSENT;
@@ -26,17 +26,28 @@ pub fn read_or_zero(base: Address, offset: u32) -> u64 {
     read(base, offset).unwrap_or(0)
 }
 
-/// A `task_struct` that a BTF tracepoint was given: the verifier knows its type, so its fields are read without a helper's
-/// call. The offset must be that of a field of `T`'s size.
-#[derive(Clone, Copy)]
-pub struct TypedTask(*const u8);
+/// 1: the kernel gives the running task with its type (`bpf_get_current_task_btf`, Linux 5.11 on).
+#[unsafe(no_mangle)]
+static TYPED_TASK: u32 = 0;
 
-impl TypedTask {
+/// A structure of which the verifier knows the type, so that its fields are read without a helper's call: a `task_struct` that a
+/// BTF tracepoint was given or that runs, and what is reached from there. Offsets must be those of fields of `T`'s size.
+#[derive(Clone, Copy)]
+pub struct Typed(*const u8);
+
+impl Typed {
     /// Argument `index` of a BTF tracepoint.
     #[inline(always)]
     pub fn argument(context: &BtfTracePointContext, index: usize) -> Self {
         // SAFETY: as in `ring::argument`.
         Self(unsafe { *context.as_ptr().cast::<*const u8>().add(index) })
+    }
+
+    /// The running thread's `task_struct`; `None` where the kernel does not give it so.
+    #[inline(always)]
+    pub fn current_task() -> Option<Self> {
+        // SAFETY: the helper takes no arguments.
+        (global!(TYPED_TASK) != 0).then(|| Self(unsafe { bpf_get_current_task_btf() }.cast()))
     }
 
     /// Reads a field; `None` where it is absent.
@@ -47,6 +58,12 @@ impl TypedTask {
         }
         // SAFETY: the verifier checks that the field is there; the kernel catches a fault.
         Some(unsafe { core::ptr::read_volatile(self.0.add(offset as usize).cast()) })
+    }
+
+    /// The structure that a field points at.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Option<Self> {
+        self.read(offset).map(Self)
     }
 
     /// Reads a bit field whose offset is given in bits; `false` where it is absent.

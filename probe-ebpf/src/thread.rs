@@ -30,6 +30,8 @@ pub struct Thread {
     pub syscall: u32,
     /// When that began, ns; 0: none was seen yet, of this program.
     pub enter_ns: u64,
+    /// When the last one returned, ns.
+    pub exit_ns: u64,
     /// Its process.
     pub process: ProcessKey,
     /// Since when it has been on a CPU, ns; 0: it is not on one, or came there unseen.
@@ -122,6 +124,7 @@ fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread
         thread_id,
         syscall: 0,
         enter_ns: 0,
+        exit_ns: 0,
         process: ProcessKey { start_ns: process_start_ns(task), pid, generation: 0 },
         on_cpu_since: 0,
         runnable_since: 0,

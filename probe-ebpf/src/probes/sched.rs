@@ -16,7 +16,7 @@ use hitscope_schemas::{
 use super::generation;
 use crate::{
     arch::{wait, wait_of},
-    kernel::{Address, TypedTask, current_task, process_start_ns, read, read_or_zero},
+    kernel::{Address, Typed, current_task, process_start_ns, read, read_or_zero},
     lost::count,
     ring,
     ring::argument,
@@ -42,7 +42,7 @@ fn now() -> u64 {
 
 /// Ids of a task's thread and process.
 #[inline(always)]
-fn ids(task: TypedTask) -> (u32, u32) {
+fn ids(task: Typed) -> (u32, u32) {
     (task.read(offset!(task_pid)).unwrap_or(0), task.read(offset!(task_tgid)).unwrap_or(0))
 }
 
@@ -56,7 +56,7 @@ const TASK_UNINTERRUPTIBLE: u32 = 0x2;
 pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     let now = now();
     let preempted = argument(&context, 0) & 0xff != 0;
-    let (previous, next) = (TypedTask::argument(&context, 1), TypedTask::argument(&context, 2));
+    let (previous, next) = (Typed::argument(&context, 1), Typed::argument(&context, 2));
     let thread_id: u32 = previous.read(offset!(task_pid)).unwrap_or(0);
     if thread_id != 0 {
         if let Some(thread) = thread::get(thread_id) {
@@ -101,7 +101,7 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
 
 /// What a thread that leaves its CPU in this scheduler state waits for: one of [`wait`].
 #[inline(always)]
-fn blocked_on(thread: &Thread, task: TypedTask, state: u32) -> u8 {
+fn blocked_on(thread: &Thread, task: Typed, state: u32) -> u8 {
     if task.read_bit(offset!(task_in_iowait)) {
         return wait::DISK;
     }
@@ -151,17 +151,17 @@ fn process_times(key: &ProcessKey) -> Option<&'static mut ProcessTimes> {
 /// A thread can run again.
 #[btf_tracepoint(function = "sched_wakeup")]
 pub fn sched_wakeup(context: BtfTracePointContext) -> i32 {
-    wakeup(TypedTask::argument(&context, 0))
+    wakeup(Typed::argument(&context, 0))
 }
 
 /// A new thread can run.
 #[btf_tracepoint(function = "sched_wakeup_new")]
 pub fn sched_wakeup_new(context: BtfTracePointContext) -> i32 {
-    wakeup(TypedTask::argument(&context, 0))
+    wakeup(Typed::argument(&context, 0))
 }
 
 #[inline(always)]
-fn wakeup(task: TypedTask) -> i32 {
+fn wakeup(task: Typed) -> i32 {
     let (thread_id, pid) = ids(task);
     if let Some(thread) = thread::get_or_insert(thread_id, pid, || task.address()) {
         if thread.on_cpu_since == 0 && thread.runnable_since == 0 {

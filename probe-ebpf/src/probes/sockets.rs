@@ -17,7 +17,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use hitscope_schemas::{
-    event::{KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
+    event::{EventHeader, KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
         CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, PLAINTEXT_KEY, RECEIVED, SENT, SocketEvent, SocketState,
         VERDICT_DATAGRAM, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
@@ -26,7 +26,7 @@ use hitscope_schemas::{
 
 use crate::{
     arch::{ARGUMENTS, Class, arguments, class, flags_argument},
-    kernel::{Address, current_task, read},
+    kernel::{Address, Typed, current_task, read},
     lost::count,
     probes::syscalls::{TAIL_DATAGRAM, tail_call},
     ring::{self, argument, header},
@@ -107,13 +107,14 @@ fn transfer<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     }
     state.pid = (pid_tgid >> 32) as u32;
     let event = &mut pieces::scratch::<COPY>()?.event;
-    event.header = header(KIND_SEGMENT, 0);
+    let time_ns = thread.exit_ns;
+    event.header = EventHeader { kind: KIND_SEGMENT, size: 0, time_ns, pid: state.pid, thread_id: pid_tgid as u32 };
     event.socket = socket;
     event.enter_ns = thread.enter_ns;
     event.direction = direction;
     event.flags = 0;
-    event.queued_ns = if direction == SENT { 0 } else { arrivals::queued_ns(state, event.header.time_ns) };
-    event.times = if direction == SENT { thread.entered } else { thread.times(event.header.time_ns) };
+    event.queued_ns = if direction == SENT { 0 } else { arrivals::queued_ns(state, time_ns) };
+    event.times = if direction == SENT { thread.entered } else { thread.times(time_ns) };
     let cursor = &mut pieces::scratch::<COPY>()?.cursor;
     cursor.clear(result);
     match class(syscall) {
@@ -237,18 +238,22 @@ fn is_signalled(file: Address) -> bool {
     name.is_some_and(|name| name == u32::from_ne_bytes(*b"[eve") || name == u32::from_ne_bytes(*b"[sig"))
 }
 
+/// The running process's table of file descriptors: how many it has room for, and where it lies.
+#[inline(always)]
+fn table() -> Option<(u32, Address)> {
+    if let Some(task) = Typed::current_task() {
+        let table = task.follow(offset!(task_files))?.follow(offset!(files_fdt))?;
+        return Some((table.read(offset!(fdt_max_fds))?, table.read(offset!(fdt_fd))?));
+    }
+    let files: Address = read(current_task(), offset!(task_files))?;
+    let table: Address = read(files, offset!(files_fdt))?;
+    Some((read(table, offset!(fdt_max_fds))?, read(table, offset!(fdt_fd))?))
+}
+
 /// The open file behind a file descriptor.
 #[inline(always)]
 pub(super) fn open_file(descriptor: u32) -> Option<Address> {
-    let files: Address = read(current_task(), offset!(task_files))?;
-    let table: Address = read(files, offset!(files_fdt))?;
-    let (size, entries): (u32, Address) = if offset!(fdt_fd) == offset!(fdt_max_fds) + 8 {
-        // As on every kernel so far: in one read.
-        let [size, entries]: [u64; 2] = read(table, offset!(fdt_max_fds))?;
-        (size as u32, entries)
-    } else {
-        (read(table, offset!(fdt_max_fds))?, read(table, offset!(fdt_fd))?)
-    };
+    let (size, entries) = table()?;
     if descriptor >= size {
         return None;
     }

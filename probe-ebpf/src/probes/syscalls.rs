@@ -98,7 +98,8 @@ fn exit<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
         thread.awaited_ns = 0;
     }
     // SAFETY: the helper takes no arguments.
-    let duration_ns = unsafe { bpf_ktime_get_ns() } - thread.enter_ns;
+    thread.exit_ns = unsafe { bpf_ktime_get_ns() };
+    let duration_ns = thread.exit_ns - thread.enter_ns;
     if global!(COUNT_SYSCALLS) != 0 {
         let key = SyscallKey { pid: thread.process.pid, syscall: syscall as u16, generation: generation() as u16 };
         record(&key, duration_ns, (-4095..0).contains(&result));

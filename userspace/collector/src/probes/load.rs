@@ -5,7 +5,10 @@ use std::{iter, path::Path};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::{Map, MapError, ProgramArray},
-    programs::{BtfTracePoint, Iter, Program, ProgramError, ProgramFd, ProgramInfo, RawTracePoint, UProbe},
+    programs::{
+        BtfTracePoint, Iter, Program, ProgramError, ProgramFd, ProgramInfo, ProgramType, RawTracePoint, UProbe,
+    },
+    sys::{BpfHelper, is_helper_supported},
 };
 
 use aya_log::{EbpfLogger, Level};
@@ -170,12 +173,16 @@ impl Loader {
         let wake_bytes = u64::from(ring_bytes) / 32;
         let segment_limit_bytes = u64::from(ring_bytes) / 8 * 7;
         let page_bytes = procfs::page_size();
+        let typed_task =
+            is_helper_supported(ProgramType::RawTracePoint, BpfHelper::BPF_FUNC_get_current_task_btf).unwrap_or(false);
+        let typed_task = u32::from(typed_task);
         // The verifier leaves out what is not to be said.
         let talks = tracing::enabled!(tracing::Level::DEBUG);
         let log_level = if talks { Level::Debug as u8 } else { 0 };
         let mut loaded = EbpfLoader::new()
             .btf(Some(&types))
             .override_global(aya_log::LEVEL, &log_level, true)
+            .override_global("TYPED_TASK", &typed_task, true)
             .override_global("OFFSETS", &resolved.offsets, true)
             .override_global("COUNT_SYSCALLS", &count_syscalls, true)
             .override_global("WAKE_BYTES", &wake_bytes, true)
