@@ -96,7 +96,9 @@ fn measures(exchange: &Exchange, shared: bool, clocks: &Clocks) -> Measures {
 /// Where a thread's time went between two marks, in all at most the duration; `None` where it was counted anew in between.
 pub(super) fn split(start: &Times, end: &Times, duration_ns: u64) -> Option<Times> {
     let mut left_ns = duration_ns;
-    // The scheduler's account of CPU and the clock differ by a little, so the sum is held to the duration.
+    // The scheduler's account of CPU and the clock differ by a little: so the sum is held to the duration, and CPU may even go back
+    // where a thread used next to none. It is never counted anew.
+    let cpu_end_ns = end.cpu_ns.max(start.cpu_ns);
     let mut spent = |start: u64, end: u64| {
         let spent_ns = end.checked_sub(start)?.min(left_ns);
         left_ns -= spent_ns;
@@ -107,7 +109,7 @@ pub(super) fn split(start: &Times, end: &Times, duration_ns: u64) -> Option<Time
         lock_ns: spent(start.lock_ns, end.lock_ns)?,
         network_ns: spent(start.network_ns, end.network_ns)?,
         runqueue_ns: spent(start.runqueue_ns, end.runqueue_ns)?,
-        cpu_ns: spent(start.cpu_ns, end.cpu_ns)?,
+        cpu_ns: spent(start.cpu_ns, cpu_end_ns)?,
     })
 }
 

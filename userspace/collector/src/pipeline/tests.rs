@@ -318,8 +318,10 @@ fn a_split_is_at_most_the_duration() {
     assert_eq!(split(&mark(10, 0, 0), &mark(40, 20, 5), 100), Some(mark(30, 20, 5)));
     // CPU by the scheduler's account, a little more than the clock leaves room for.
     assert_eq!(split(&mark(10, 0, 0), &mark(90, 20, 5), 100), Some(mark(75, 20, 5)));
+    // A little less than what the clock had said before.
+    assert_eq!(split(&mark(50, 0, 0), &mark(40, 20, 0), 100), Some(mark(0, 20, 0)));
     // A thread that was counted anew.
-    assert_eq!(split(&mark(50, 0, 0), &mark(40, 0, 0), 100), None);
+    assert_eq!(split(&mark(50, 30, 0), &mark(60, 20, 0), 100), None);
 }
 
 #[test]

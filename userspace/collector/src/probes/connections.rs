@@ -45,11 +45,12 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
     loader.attach_syscall_programs()?;
     let mut programs = vec![
         loader.load_iterator(WALK, "task_file")?,
+        // What frees an entry comes before what makes one.
         loader.attach_btf_tracepoint("connections_end", "tcp_destroy_sock")?,
         loader.attach_btf_tracepoint("connections_reset", "tcp_send_reset")?,
         loader.attach_btf_tracepoint("connections_state", "inet_sock_set_state")?,
     ];
-    programs.extend(loader.attach_tail(["connections_accept"; 4], 3)?);
+    programs.extend(loader.attach_tail(["connections_accept"; copies::COUNT], 3)?);
     programs.extend(loader.attach_tail(copies::DATAGRAM, 4)?);
     Ok(programs)
 }

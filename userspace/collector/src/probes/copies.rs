@@ -10,7 +10,8 @@ use super::{
     uprobes,
 };
 
-pub(super) type Names = [&'static str; COPIES as usize];
+pub(super) const COUNT: usize = COPIES as usize;
+pub(super) type Names = [&'static str; COUNT];
 
 pub(super) const ENTER: Names = ["sys_enter", "sys_enter_1", "sys_enter_2", "sys_enter_3"];
 pub(super) const EXIT: Names = ["sys_exit", "sys_exit_1", "sys_exit_2", "sys_exit_3"];
@@ -50,7 +51,7 @@ impl Skips {
                 None => skipped += more,
             }
         }
-        if wanted && !self.failed && self.last + 1 < COPIES as usize {
+        if wanted && !self.failed && self.last + 1 < COUNT {
             self.attach_next(loaded);
         }
         skipped

@@ -1,6 +1,6 @@
 //! Loading the probes' object and attaching its programs.
 
-use std::{iter, path::Path};
+use std::path::Path;
 
 use aya::{
     Btf, Ebpf, EbpfLoader,
@@ -10,7 +10,6 @@ use aya::{
     },
     sys::{BpfHelper, is_helper_supported},
 };
-
 use aya_log::{EbpfLogger, Level};
 use hitscope_schemas::sockets::TAILS_PER_COPY;
 
@@ -325,8 +324,11 @@ impl Loader {
         tracepoint: &str,
     ) -> Result<Vec<ProgramState>, Refusal> {
         let [first, others @ ..] = names;
-        let first = self.attach_raw_tracepoint(first, tracepoint);
-        iter::once(first).chain(others.map(|name| self.load_raw_tracepoint(name))).collect()
+        let mut states = vec![self.attach_raw_tracepoint(first, tracepoint)?];
+        for name in others {
+            states.push(self.load_raw_tracepoint(name)?);
+        }
+        Ok(states)
     }
 
     fn load_raw_tracepoint(&mut self, name: &'static str) -> Result<ProgramState, Refusal> {

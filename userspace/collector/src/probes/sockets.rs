@@ -37,7 +37,7 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
         .unwrap_or_default();
     // What starts the others comes last.
     programs.extend(loader.attach_tail(copies::PIECE, 2)?);
-    programs.extend(loader.attach_tail(["sockets_close"; 4], 1)?);
+    programs.extend(loader.attach_tail(["sockets_close"; copies::COUNT], 1)?);
     programs.extend(loader.attach_tail(copies::TRANSFER, 0)?);
     Ok(programs)
 }
