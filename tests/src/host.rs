@@ -16,6 +16,11 @@ pub fn limit() -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Whether everything is slow here: in an emulated guest.
+pub fn is_slow() -> bool {
+    env::var_os("HITSCOPE_LIMIT").is_some()
+}
+
 /// Ends the test here, as skipped, where the host cannot be traced.
 #[macro_export]
 macro_rules! needs_probes {

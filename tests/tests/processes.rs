@@ -7,7 +7,7 @@ use std::{
 };
 
 use hitscope_tests::{
-    Daemon, needs_probes, number,
+    Daemon, host, needs_probes, number,
     process::{Ended, ended, run_measured, signal},
     skip, wait_until,
 };
@@ -40,7 +40,8 @@ fn cpu_ns(daemon: &Daemon, pid: u32, start_time: &Value) -> (u64, u64) {
 
 /// Both read the scheduler's own account; ours goes on to the last switch, a little after the parent was told.
 fn assert_close(seen_ns: u64, process: &Ended) {
-    let close = seen_ns + 100_000 >= process.cpu_ns && seen_ns <= process.cpu_ns + 1_000_000;
+    let after_ns = if host::is_slow() { 20_000_000 } else { 1_000_000 };
+    let close = seen_ns + 100_000 >= process.cpu_ns && seen_ns <= process.cpu_ns + after_ns;
     assert!(close, "hitscope: {seen_ns} ns, wait4: {} ns", process.cpu_ns);
 }
 

@@ -80,7 +80,11 @@ impl Skips {
     /// Takes away the copies before the last, as if the kernel skipped them each time.
     pub(super) fn detach_others(&self, loaded: &mut Ebpf) -> Result<(), Refusal> {
         for name in ATTACHED.iter().flat_map(|(names, _)| &names[..self.last]) {
-            program::<RawTracePoint>(loaded, name)?.unload().map_err(|error| explain(name, &error))?;
+            let program = program::<RawTracePoint>(loaded, name)?;
+            // Not loaded is what has no tracepoint here.
+            if program.fd().is_ok() {
+                program.unload().map_err(|error| explain(name, &error))?;
+            }
         }
         Ok(())
     }
