@@ -117,7 +117,6 @@ pub struct Fields {
     places: [Option<Place>; KEPT],
     /// Some field was not resolved, or the block's end not seen.
     pub unresolved: bool,
-    huffman: Huffman,
 }
 
 /// What the buffers keep from block to block, bytes.
@@ -127,13 +126,12 @@ impl Fields {
     pub fn clear(&mut self) {
         self.text.clear();
         self.text.shrink_to(IDLE_BYTES);
-        self.huffman.text.shrink_to(IDLE_BYTES);
         self.places = [None; KEPT];
         self.unresolved = false;
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.text.capacity() + self.huffman.memory_bytes()
+        self.text.capacity()
     }
 
     pub fn get(&self, name: Name) -> Field<'_> {
@@ -176,6 +174,7 @@ pub struct Table {
     max_entries: usize,
     /// Bytes of a path that are looked at.
     path_bytes: usize,
+    huffman: Huffman,
 }
 
 /// What an entry counts for at least in the size that both ends have agreed on, bytes.
@@ -186,8 +185,14 @@ pub const DEFAULT_TABLE_BYTES: usize = 4096;
 impl Table {
     /// `max_bytes`: of memory. `table_bytes`: the size that is agreed on, where it is known.
     pub fn new(max_bytes: usize, table_bytes: Option<usize>, path_bytes: usize) -> Self {
-        let mut table =
-            Self { entries: VecDeque::new(), bytes: 0, max_bytes: max_bytes / 2, max_entries: 0, path_bytes };
+        let mut table = Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            max_bytes: max_bytes / 2,
+            max_entries: 0,
+            path_bytes,
+            huffman: Huffman::default(),
+        };
         table.allow(table_bytes.unwrap_or(usize::MAX));
         table
     }
@@ -199,7 +204,7 @@ impl Table {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.bytes
+        self.entries.capacity() * size_of::<Entry>() + self.bytes + self.huffman.memory_bytes()
     }
 
     /// Blocks were missed.
@@ -210,6 +215,7 @@ impl Table {
 
     /// Reads a block. What comes before an error is in `fields`.
     pub fn decode(&mut self, block: &[u8], fields: &mut Fields) -> Result<(), Invalid> {
+        self.huffman.text.shrink_to(IDLE_BYTES);
         let mut rest = block;
         while let Some(first) = rest.first() {
             match first {
@@ -251,24 +257,11 @@ impl Table {
 
     /// A field with its value. With a prefix of 6 bits it is to be remembered.
     fn literal(&mut self, rest: &mut &[u8], prefix: u32, fields: &mut Fields) -> Result<(), Invalid> {
-        let mut huffman = std::mem::take(&mut fields.huffman);
-        let read = self.read_literal(rest, prefix, fields, &mut huffman);
-        fields.huffman = huffman;
-        read
-    }
-
-    fn read_literal(
-        &mut self,
-        rest: &mut &[u8],
-        prefix: u32,
-        fields: &mut Fields,
-        huffman: &mut Huffman,
-    ) -> Result<(), Invalid> {
         let name = match integer(rest, prefix)? {
             0 => {
                 let name = Text::read(rest)?;
                 match name.bytes.len() {
-                    ..=MAX_NAME_BYTES => Name::of(name.decoded(MAX_NAME_BYTES, huffman)?.0),
+                    ..=MAX_NAME_BYTES => Name::of(name.decoded(MAX_NAME_BYTES, &mut self.huffman)?.0),
                     _ => Name::Other,
                 }
             }
@@ -276,13 +269,14 @@ impl Table {
         };
         let value = Text::read(rest)?;
         let (value, cut) = match name {
-            Name::Path | Name::GrpcMessage => value.decoded(self.path_bytes, huffman)?,
-            _ if name.is_kept() => value.decoded(MAX_VALUE_BYTES, huffman)?,
+            Name::Path | Name::GrpcMessage => value.decoded(self.path_bytes, &mut self.huffman)?,
+            _ if name.is_kept() => value.decoded(MAX_VALUE_BYTES, &mut self.huffman)?,
             _ => (&[][..], false),
         };
         fields.add(name, value, cut);
         if prefix == 6 {
-            self.insert(Entry { name, cut, value: value.into() });
+            let entry = Entry { name, cut, value: value.into() };
+            self.insert(entry);
         }
         Ok(())
     }
