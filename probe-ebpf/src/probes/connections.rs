@@ -299,6 +299,8 @@ const DNS_RESPONSE: u8 = 0x80;
 
 copies!(datagram: connections_datagram = 0, datagram_1 = 1, datagram_2 = 2, datagram_3 = 3);
 
+/// A call on a datagram socket returns, a tail call of the `sockets` programs: sends DNS answers to user space. Of several datagrams
+/// received at once, the first.
 #[inline(always)]
 fn datagram<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     let (registers, result) = (argument(context, 0), argument(context, 1));

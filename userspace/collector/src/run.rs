@@ -266,7 +266,7 @@ impl Collector {
         let now_ns = u64::try_from(pipeline.wall_ns()).unwrap_or(0);
         pipeline.notes().for_each(|note| self.reporter.note(note));
         let status = self.reporter.report(now_ns, self.probes.states(), pipeline.losses(), pipeline.counters());
-        Batch { rows, now_ns, status }
+        Batch { rows, status }
     }
 
     fn take_in(&mut self, written: Written) {

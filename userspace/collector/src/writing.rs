@@ -19,9 +19,7 @@ const WAITING_BYTES: usize = 16 << 20;
 pub struct Batch {
     /// To the history.
     pub rows: Rows,
-    /// The wall clock, ns since the epoch.
-    pub now_ns: u64,
-    /// To the status.
+    /// To the status, which says when.
     pub status: Status,
 }
 
@@ -50,7 +48,7 @@ impl WriterThread {
     pub fn start(output: Output) -> io::Result<Self> {
         let Output { mut writer, data_dir, access, notes } = output;
         Self::with(notes, move |batch| {
-            let written = match batch.rows.write(&mut writer, batch.now_ns) {
+            let written = match batch.rows.write(&mut writer, batch.status.updated_ns) {
                 Ok(flushed) => Written { lost: flushed.lost, notes: flushed.notes },
                 Err(error) => Written { notes: vec![error.to_string()], ..Written::default() },
             };
@@ -145,7 +143,7 @@ mod tests {
 
     fn batch(numbers: std::ops::Range<i64>) -> Batch {
         let rows = Rows { events: numbers.map(event_row).collect(), ..Rows::default() };
-        Batch { rows, now_ns: 0, status: Status::default() }
+        Batch { rows, status: Status::default() }
     }
 
     /// A thread that writes a batch each time that it is told to, and what it wrote.

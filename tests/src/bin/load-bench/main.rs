@@ -4,8 +4,9 @@
 mod programs;
 mod servers;
 
-use std::{collections::BTreeMap, env, fs, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, env, fs, path::Path, thread::sleep, time::Duration};
 
+use hitscope_collector::{facts::TICK_NS, hosts};
 use hitscope_tests::{Daemon, number};
 use serde_json::{Value, json};
 
@@ -105,13 +106,10 @@ fn by_program(server: &dyn Server, seconds: u64) -> Value {
     json!({ "turn": "programs", "programs": programs })
 }
 
-/// CPU time of everything on this host so far, in ticks of 10 ms: of the first line of `/proc/stat` all but idle, waiting for a disk, and
-/// stolen by other machines.
+/// CPU time of everything on this host so far, in ticks of 10 ms.
 fn host_cpu_ns() -> u64 {
-    let text = fs::read_to_string("/proc/stat").expect("the host's CPU");
-    let fields = text.split_ascii_whitespace().skip(1).map(|ticks| ticks.parse::<u64>().expect("ticks"));
-    let busy = fields.take(7).enumerate().filter(|(field, _)| !matches!(field, 3 | 4)).map(|(_, ticks)| ticks);
-    busy.sum::<u64>() * 10_000_000
+    let host = hosts::sample(Path::new("/proc"), 0);
+    (host.user_ticks + host.system_ticks) * TICK_NS
 }
 
 /// CPU time of a process so far.
