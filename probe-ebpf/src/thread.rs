@@ -12,7 +12,7 @@ use hitscope_schemas::{event::lost, sched::ProcessKey, sockets::ThreadTimes};
 
 use crate::{
     arch::wait,
-    kernel::{Address, process_start_ns, read_or_zero},
+    kernel::{Address, current_task, process_start_ns, read_or_zero},
     lost::count,
     probes::tls::Call,
 };
@@ -34,7 +34,7 @@ pub struct Thread {
     pub exit_ns: u64,
     /// Its process.
     pub process: ProcessKey,
-    /// Since when it has been on a CPU, ns; 0: it is not on one, or came there unseen.
+    /// Since when it has been on a CPU, ns; 0: it is not on one, as far as was seen.
     pub on_cpu_since: u64,
     /// Since when it has been waiting for a CPU, ns; 0: it is not.
     pub runnable_since: u64,
@@ -61,14 +61,33 @@ pub struct Thread {
 const NO_TIMES: ThreadTimes = ThreadTimes { cpu_ns: 0, runqueue_ns: 0, disk_ns: 0, lock_ns: 0, network_ns: 0 };
 
 impl Thread {
-    /// Where its time went up to now: in its closed stretches and in the one it is in. Zero where the begin of that one was
-    /// not seen. To be asked on the thread itself.
+    /// Where its time went up to now: in its closed stretches and in the one it is in. Zero where nothing was seen of it yet.
+    /// To be asked on the thread itself.
     #[inline(always)]
-    pub fn times(&self, now: u64) -> ThreadTimes {
+    pub fn times(&mut self, now: u64) -> ThreadTimes {
         if self.on_cpu_since == 0 {
-            return NO_TIMES;
+            if self.runnable_since == 0 && self.blocked_since == 0 {
+                return NO_TIMES;
+            }
+            came_unseen(self, now, read_or_zero(current_task(), offset!(task_sum_exec_runtime)));
         }
         ThreadTimes { cpu_ns: self.times.cpu_ns + (now - self.on_cpu_since), ..self.times }
+    }
+
+    /// It gets a CPU.
+    #[inline(always)]
+    pub fn came(&mut self, now: u64) {
+        self.on_cpu_since = now;
+        if self.blocked_since != 0 {
+            // Its wakeup was not seen.
+            self.awake(now);
+        }
+        if self.runnable_since != 0 {
+            let waited = now - self.runnable_since;
+            self.runnable_since = 0;
+            self.times.runqueue_ns += waited;
+            self.runqueue_due_ns += waited;
+        }
     }
 
     /// It sleeps no more: gives the time to its class.
@@ -84,6 +103,17 @@ impl Thread {
             _ => {}
         }
     }
+}
+
+/// A thread runs, or did up to now, that was last seen waiting. What it has used since by the scheduler's account, `cpu_ns` in
+/// all, it did not wait.
+#[inline(never)]
+pub fn came_unseen(thread: &mut Thread, now: u64, cpu_ns: u64) {
+    let since = thread.runnable_since.max(thread.blocked_since);
+    let ran = cpu_ns.saturating_sub(thread.times.cpu_ns);
+    thread.times.cpu_ns += ran;
+    thread.came(now.saturating_sub(ran).max(since));
+    thread.on_cpu_since = now;
 }
 
 #[map]

@@ -62,7 +62,11 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
         if let Some(thread) = thread::get(thread_id) {
             let state: u32 = previous.read(offset!(task_state)).unwrap_or(0);
             let running = preempted || state == 0;
-            let times = account(thread, previous.read(offset!(task_sum_exec_runtime)));
+            let cpu_ns = previous.read(offset!(task_sum_exec_runtime));
+            if thread.on_cpu_since == 0 && (thread.runnable_since != 0 || thread.blocked_since != 0) {
+                thread::came_unseen(thread, now, cpu_ns.unwrap_or(0));
+            }
+            let times = account(thread, cpu_ns);
             thread.times.cpu_ns = thread.accounted_ns;
             thread.on_cpu_since = 0;
             if running {
@@ -83,17 +87,11 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
     let (thread_id, pid) = ids(next);
     if thread_id != 0 {
         if let Some(thread) = thread::get_or_insert(thread_id, pid, || next.address()) {
-            thread.on_cpu_since = now;
-            if thread.blocked_since != 0 {
-                // Its wakeup was not seen.
-                thread.awake(now);
+            if thread.on_cpu_since != 0 {
+                // It left unseen, and what it waited for is not known.
+                thread.times.cpu_ns = next.read(offset!(task_sum_exec_runtime)).unwrap_or(thread.times.cpu_ns);
             }
-            if thread.runnable_since != 0 {
-                let waited = now - thread.runnable_since;
-                thread.runnable_since = 0;
-                thread.times.runqueue_ns += waited;
-                thread.runqueue_due_ns += waited;
-            }
+            thread.came(now);
         }
     }
     0

@@ -378,7 +378,7 @@ struct Record<const SIZE: usize> {
 /// Makes the record in the ring buffer, in one of a few sizes, as the kernel wants a constant; the record says how much of
 /// it counts.
 #[inline(always)]
-fn send<const SIZE: usize>(thread: &Thread, piece: &Piece) {
+fn send<const SIZE: usize>(thread: &mut Thread, piece: &Piece) {
     let waiting = ring::waiting_bytes();
     if waiting >= global!(ring::SEGMENT_LIMIT_BYTES) {
         return count(lost::SEGMENT_RING_FULL);
