@@ -136,56 +136,89 @@ pub fn play(turns: &[Turn]) -> Vec<String> {
     player.said()
 }
 
-/// What came of it, without when.
-pub fn without_times(player: &Player) -> Vec<Outcome> {
-    let outcomes = player.outcomes.iter().cloned().map(|outcome| match outcome {
+/// Closes the connection; what came of it, without when.
+fn end(mut player: Player) -> Vec<Outcome> {
+    player.close();
+    let outcomes = player.outcomes.into_iter().map(|outcome| match outcome {
         Outcome::Hit(hit) => Outcome::Hit(Exchange { start: Mark::default(), end: Mark::default(), ..hit }),
         outcome => outcome,
     });
     outcomes.collect()
 }
 
-/// Asserts that the same comes of the turns however they are cut, and says how much that is.
-pub fn same_when_cut(turns: &[Turn], client: bool) -> usize {
-    let mut player = Player::new(Settings::default(), client);
+/// Asserts that the same comes of the turns however they are cut, and returns it.
+pub fn same_when_cut(turns: &[Turn], client: bool) -> Vec<Outcome> {
+    let new = || Player::new(Settings::default(), client);
+    let mut player = new();
     player.whole(turns);
-    let expected = without_times(&player);
+    let expected = end(player);
     for cut_turn in 0..turns.len() {
         let (from_client, bytes) = turns[cut_turn].parts();
         for cut in 1..bytes.len() {
-            let mut player = Player::new(Settings::default(), client);
+            let mut player = new();
             player.whole(&turns[..cut_turn]);
             player.part(from_client, &bytes[..cut], cut, 0);
             player.part(from_client, &bytes[cut..], bytes.len(), 0);
             player.whole(&turns[cut_turn + 1..]);
-            assert_eq!(without_times(&player), expected, "turn {cut_turn} cut at {cut}");
+            assert_eq!(end(player), expected, "turn {cut_turn} cut at {cut}");
         }
     }
-    for size in [1, 2, 3, 5, 7] {
-        let mut player = Player::new(Settings::default(), client);
+    for size in [1, 2, 3, 5, 7, 11] {
+        let mut player = new();
         for turn in turns {
             let (from_client, bytes) = turn.parts();
             for part in bytes.chunks(size) {
                 player.part(from_client, part, size, 0);
             }
         }
-        assert_eq!(without_times(&player), expected, "parts of {size}");
+        assert_eq!(end(player), expected, "parts of {size}");
     }
-    expected.len()
+    expected
 }
 
 /// Asserts that without a hole it is the same where the head ends and the tail begins.
 pub fn same_by_head_and_tail(turns: &[Turn]) {
     let mut player = Player::new(Settings::default(), false);
     player.whole(turns);
-    let expected = without_times(&player);
+    let expected = end(player);
     for head in 0..200 {
         let mut player = Player::new(Settings::default(), false);
         for turn in turns {
             let (from_client, bytes) = turn.parts();
             player.part(from_client, bytes, head, bytes.len());
         }
-        assert_eq!(without_times(&player), expected, "{head}");
+        assert_eq!(end(player), expected, "{head}");
+    }
+}
+
+/// A stream to harm.
+pub struct Stream {
+    /// What is left whole.
+    pub first: Vec<Turn>,
+    /// What is harmed, over and over; it ends with an answer.
+    pub turns: Vec<Turn>,
+    /// Requests with their answers, by which it is good again.
+    pub good: Vec<Turn>,
+}
+
+/// Asserts that nothing panics or takes memory beyond the bound, and that soon after the harm it is good again: that the
+/// last of what is good is a hit.
+pub fn good_after_harm(stream: impl Fn(&mut Random) -> Stream, last: impl Fn(&Exchange) -> bool) {
+    for seed in 0..3000 {
+        let mut random = Random(seed);
+        let foreign = seed % 3 == 0;
+        let mut player = Player::new(Settings { connection_bytes: 0, ..Settings::default() }, random.below(2) == 0);
+        let Stream { first, turns, good } = stream(&mut random);
+        player.whole(&first);
+        for turn in turns.iter().cycle().take(4 * turns.len()) {
+            player.harm(turn, &mut random, foreign);
+        }
+        if !foreign {
+            player.outcomes.clear();
+            player.whole(&good);
+            assert!(player.hits().into_iter().any(&last), "seed {seed}: {:#?}", player.said());
+        }
+        player.close();
     }
 }
 

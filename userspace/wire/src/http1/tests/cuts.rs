@@ -1,7 +1,7 @@
 //! However the bytes of a stream come in pieces, the hits are the same.
 
 use super::*;
-use crate::{Mark, Settings};
+use crate::testing::{same_by_head_and_tail, same_when_cut, say};
 
 /// One of everything.
 pub fn session() -> Vec<Turn> {
@@ -27,67 +27,23 @@ pub fn session() -> Vec<Turn> {
     ]
 }
 
-fn without_times(player: &mut Player) -> Vec<Outcome> {
-    player.close();
-    let outcomes = player.outcomes.iter().cloned().map(|outcome| match outcome {
-        Outcome::Hit(hit) => Outcome::Hit(Exchange { start: Mark::default(), end: Mark::default(), ..hit }),
-        outcome => outcome,
-    });
-    outcomes.collect()
-}
-
 #[test]
 fn cut_at_every_byte() {
-    let turns = session();
+    let hits = [
+        "ok - GET /users/{id}",
+        "404 - PUT /files/a%20b",
+        "ok - HEAD /a",
+        "ok - GET /b",
+        "500 - POST /c",
+        "ok - GET /last",
+    ];
     for client in [false, true] {
-        let mut player = Player::new(Settings::default(), client);
-        player.whole(&turns);
-        let expected = without_times(&mut player);
-        let said = [
-            "ok - GET /users/{id}",
-            "404 - PUT /files/a%20b",
-            "ok - HEAD /a",
-            "ok - GET /b",
-            "500 - POST /c",
-            "ok - GET /last",
-        ];
-        assert_eq!(player.said(), said);
-        for cut_turn in 0..turns.len() {
-            let (from_client, bytes) = turns[cut_turn].parts();
-            for cut in 1..bytes.len() {
-                let mut player = Player::new(Settings::default(), client);
-                player.whole(&turns[..cut_turn]);
-                player.part(from_client, &bytes[..cut], cut, 0);
-                player.part(from_client, &bytes[cut..], bytes.len(), 0);
-                player.whole(&turns[cut_turn + 1..]);
-                assert_eq!(without_times(&mut player), expected, "turn {cut_turn} cut at {cut}");
-            }
-        }
-        for size in [1, 2, 3, 5, 7] {
-            let mut player = Player::new(Settings::default(), client);
-            for turn in &turns {
-                let (from_client, bytes) = turn.parts();
-                for part in bytes.chunks(size) {
-                    player.part(from_client, part, size, 0);
-                }
-            }
-            assert_eq!(without_times(&mut player), expected, "parts of {size}");
-        }
+        let outcomes = same_when_cut(&session(), client);
+        assert_eq!(outcomes.iter().map(say).collect::<Vec<_>>(), hits);
     }
 }
 
 #[test]
 fn captured_as_head_and_tail_of_any_size() {
-    let turns = session();
-    let mut player = Player::new(Settings::default(), false);
-    player.whole(&turns);
-    let expected = without_times(&mut player);
-    for head in 0..200 {
-        let mut player = Player::new(Settings::default(), false);
-        for turn in &turns {
-            let (from_client, bytes) = turn.parts();
-            player.part(from_client, bytes, head, bytes.len());
-        }
-        assert_eq!(without_times(&mut player), expected, "{head}");
-    }
+    same_by_head_and_tail(&session());
 }

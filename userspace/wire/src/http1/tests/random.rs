@@ -1,33 +1,22 @@
 //! Whatever comes: no panic, no memory beyond the bound, and good again soon after.
 
 use super::{cuts::session, *};
-use crate::{Settings, Verdict, testing::Random};
+use crate::{
+    Settings,
+    testing::{Random, Stream, good_after_harm},
+};
 
 #[test]
 fn harmed_streams() {
     // Without the answer that would end with the connection.
     let turns = session();
     let turns = &turns[..turns.len() - 2];
-    for seed in 0..3000 {
-        let mut random = Random(seed);
-        let client = random.below(2) == 0;
-        let mut player = Player::new(Settings { connection_bytes: 0, ..Settings::default() }, client);
-        player.whole(turns);
-        for turn in turns.iter().cycle().take(4 * turns.len()) {
-            player.harm(turn, &mut random, seed % 3 == 0);
-        }
-        if seed % 3 == 0 {
-            continue;
-        }
-        assert_eq!(player.verdict, Verdict::Decoded);
-        player.outcomes.clear();
-        for n in 1..4 {
-            player.whole(&[Client(get(&format!("/good{n}"))), Server(answer("200 OK", b"good"))]);
-        }
-        let said = player.said();
-        assert!(said.iter().any(|said| said == "ok - GET /good3"), "seed {seed}: {said:#?}");
-        player.close();
-    }
+    let stream = |_: &mut Random| Stream {
+        first: turns.to_vec(),
+        turns: turns.to_vec(),
+        good: (1..4).flat_map(|n| [Client(get(&format!("/good{n}"))), Server(answer("200 OK", b"good"))]).collect(),
+    };
+    good_after_harm(stream, |hit| &*hit.operation == "GET /good3");
 }
 
 #[test]

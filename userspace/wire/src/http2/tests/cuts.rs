@@ -1,7 +1,7 @@
 //! However the bytes of a stream come in pieces, the hits are the same.
 
 use super::{super::frame::*, streams::*};
-use crate::Settings;
+use crate::testing::{same_by_head_and_tail, same_when_cut};
 
 /// One of everything, with the same fields over and over, so that the tables are used.
 pub fn session() -> Vec<Turn> {
@@ -44,33 +44,9 @@ const HITS: &[&str] = &[
 
 #[test]
 fn cut_at_every_byte() {
-    let turns = session();
     for client in [false, true] {
-        let mut player = Player::new(Settings::default(), client);
-        player.whole(&turns);
-        assert_eq!(said(&player), HITS);
-        let expected = without_times(&player);
-        for cut_turn in 0..turns.len() {
-            let (from_client, bytes) = turns[cut_turn].parts();
-            for cut in 1..bytes.len() {
-                let mut player = Player::new(Settings::default(), client);
-                player.whole(&turns[..cut_turn]);
-                player.part(from_client, &bytes[..cut], cut, 0);
-                player.part(from_client, &bytes[cut..], bytes.len(), 0);
-                player.whole(&turns[cut_turn + 1..]);
-                assert_eq!(without_times(&player), expected, "turn {cut_turn} cut at {cut}");
-            }
-        }
-        for size in [1, 2, 3, 5, 7, 11] {
-            let mut player = Player::new(Settings::default(), client);
-            for turn in &turns {
-                let (from_client, bytes) = turn.parts();
-                for part in bytes.chunks(size) {
-                    player.part(from_client, part, size, 0);
-                }
-            }
-            assert_eq!(without_times(&player), expected, "parts of {size}");
-        }
+        let outcomes = same_when_cut(&session(), client);
+        assert_eq!(outcomes.iter().map(say).collect::<Vec<_>>(), HITS);
     }
 }
 
@@ -83,33 +59,12 @@ fn cut_at_every_byte_and_met_in_the_middle() {
         Server([server.page(103, 40), server.status(101, "404", true)].concat()),
     ];
     for observed in [false, true] {
-        for cut_turn in 0..turns.len() {
-            let (from_client, bytes) = turns[cut_turn].parts();
-            for cut in 1..bytes.len() {
-                let mut player = Player::new(Settings::default(), observed);
-                player.whole(&turns[..cut_turn]);
-                player.part(from_client, &bytes[..cut], cut, 0);
-                player.part(from_client, &bytes[cut..], bytes.len(), 0);
-                player.whole(&turns[cut_turn + 1..]);
-                let said = said(&player);
-                assert_eq!(said, ["ok http2 GET /b", "404 http2 GET /a"], "turn {cut_turn} cut at {cut}");
-            }
-        }
+        let outcomes = same_when_cut(&turns, observed);
+        assert_eq!(outcomes.iter().map(say).collect::<Vec<_>>(), ["ok http2 GET /b", "404 http2 GET /a"]);
     }
 }
 
 #[test]
 fn captured_as_head_and_tail_of_any_size() {
-    let turns = session();
-    let mut player = Player::new(Settings::default(), false);
-    player.whole(&turns);
-    let expected = without_times(&player);
-    for head in 0..200 {
-        let mut player = Player::new(Settings::default(), false);
-        for turn in &turns {
-            let (from_client, bytes) = turn.parts();
-            player.part(from_client, bytes, head, bytes.len());
-        }
-        assert_eq!(without_times(&player), expected, "{head}");
-    }
+    same_by_head_and_tail(&session());
 }

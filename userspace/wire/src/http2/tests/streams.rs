@@ -3,7 +3,7 @@
 use httlib_hpack::Encoder;
 
 use super::super::frame::*;
-pub use crate::testing::{Client, Player, Server, Turn, without_times};
+pub use crate::testing::{Client, Player, Server, Turn};
 use crate::{Outcome, Settings, Status};
 
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
