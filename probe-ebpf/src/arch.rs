@@ -24,6 +24,21 @@ pub enum Class {
     Other,
 }
 
+impl Class {
+    /// Which way a call of this class moves bytes, if it does.
+    #[inline(always)]
+    pub fn direction(self) -> Option<u32> {
+        match self {
+            Self::Buffer(direction)
+            | Self::Vector(direction)
+            | Self::Message(direction)
+            | Self::Messages(direction) => Some(direction),
+            Self::File => Some(SENT),
+            Self::Close | Self::Accept | Self::Exec | Self::Other => None,
+        }
+    }
+}
+
 /// What a thread that sleeps in a syscall waits for. Sleeping uninterruptibly it waits for a disk, unless it says otherwise.
 pub mod wait {
     /// Nothing that has a class of its own: time, a child, a terminal.
@@ -154,6 +169,19 @@ pub fn arguments(registers: Address) -> Option<[u64; 4]> {
     Some([argument(a)?, argument(b)?, argument(c)?, argument(d)?])
 }
 
+/// The first argument of a syscall, as it begins or as it returns.
+#[inline(always)]
+pub fn first_argument(registers: Address) -> Option<u64> {
+    read(registers, ARGUMENTS[0] as u32)
+}
+
+/// Which syscall returns, with [`COMPAT`].
+#[inline(always)]
+pub fn returning(registers: Address) -> Option<u32> {
+    let number: u32 = read(registers, HERE.number as u32)?;
+    Some(number & (COMPAT - 1) | mode(registers))
+}
+
 /// [`COMPAT`] when the thread whose `pt_regs` these are is 32-bit code, which calls by the numbers of another table; else 0.
 /// (64-bit code on x86 may do so too, by `int 0x80`; it does not, and would be taken for what it is.)
 #[inline(always)]
@@ -197,15 +225,6 @@ pub fn flags_argument(syscall: u32) -> Option<usize> {
 pub fn wait_of(syscall: u32) -> u8 {
     let upper = if syscall & COMPAT != 0 { SYSCALLS } else { 0 };
     WAITS[syscall as usize & (SYSCALLS - 1) | upper]
-}
-
-/// Whether a call of this class sends.
-#[inline(always)]
-pub fn sends(class: Class) -> bool {
-    matches!(
-        class,
-        Class::Buffer(SENT) | Class::Vector(SENT) | Class::Message(SENT) | Class::Messages(SENT) | Class::File
-    )
 }
 
 /// Which argument of a call that receives into one buffer takes the sender's address.

@@ -28,6 +28,8 @@ pub struct Thread {
     pub thread_id: u32,
     /// Number of the syscall it is in or was in last, with [`COMPAT`](hitscope_schemas::syscalls::COMPAT).
     pub syscall: u32,
+    /// Its first argument, of one that moves bytes: the file descriptor.
+    pub descriptor: u64,
     /// When that began, ns; 0: none was seen yet, of this program.
     pub enter_ns: u64,
     /// When the last one returned, ns.
@@ -65,13 +67,19 @@ impl Thread {
     /// To be asked on the thread itself.
     #[inline(always)]
     pub fn times(&mut self, now: u64) -> ThreadTimes {
+        if self.came_unseen() {
+            catch_up(self, now, read_or_zero(current_task(), offset!(task_sum_exec_runtime)));
+        }
         if self.on_cpu_since == 0 {
-            if self.runnable_since == 0 && self.blocked_since == 0 {
-                return NO_TIMES;
-            }
-            came_unseen(self, now, read_or_zero(current_task(), offset!(task_sum_exec_runtime)));
+            return NO_TIMES;
         }
         ThreadTimes { cpu_ns: self.times.cpu_ns + (now - self.on_cpu_since), ..self.times }
+    }
+
+    /// Whether it, which runs, was last seen waiting.
+    #[inline(always)]
+    pub fn came_unseen(&self) -> bool {
+        self.on_cpu_since == 0 && (self.runnable_since != 0 || self.blocked_since != 0)
     }
 
     /// It gets a CPU.
@@ -105,10 +113,10 @@ impl Thread {
     }
 }
 
-/// A thread runs, or did up to now, that was last seen waiting. What it has used since by the scheduler's account, `cpu_ns` in
-/// all, it did not wait.
+/// For a thread that [came unseen](Thread::came_unseen), and has run up to now. What it has used since by the scheduler's account,
+/// `cpu_ns` in all, it did not wait.
 #[inline(never)]
-pub fn came_unseen(thread: &mut Thread, now: u64, cpu_ns: u64) {
+pub fn catch_up(thread: &mut Thread, now: u64, cpu_ns: u64) {
     let since = thread.runnable_since.max(thread.blocked_since);
     let ran = cpu_ns.saturating_sub(thread.times.cpu_ns);
     thread.times.cpu_ns += ran;
@@ -153,6 +161,7 @@ fn insert(thread_id: u32, pid: u32, task: Address) -> Option<&'static mut Thread
     let thread = Thread {
         thread_id,
         syscall: 0,
+        descriptor: 0,
         enter_ns: 0,
         exit_ns: 0,
         process: ProcessKey { start_ns: process_start_ns(task), pid, generation: 0 },

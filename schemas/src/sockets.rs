@@ -38,6 +38,10 @@ pub struct ThreadTimes {
 }
 record!(ThreadTimes, 40);
 
+/// What a call that was not seen counts, in a direction's offset: more than any message is long, so that the decoder looks anew for
+/// where messages begin.
+pub const MISSED_BYTES: u64 = 1 << 40;
+
 /// First traffic seen on a socket (or seen again after its entry had to make room).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -73,7 +77,8 @@ pub struct SegmentEvent {
     pub socket: u64,
     /// When the call began, `CLOCK_MONOTONIC`, ns.
     pub enter_ns: u64,
-    /// Bytes that this socket had moved in this direction before the call, as far as the probe saw them.
+    /// Bytes that this socket had moved in this direction before the call, as far as the probe saw them; for each call that it
+    /// missed, [`MISSED_BYTES`].
     pub offset: u64,
     /// Bytes that the call moved.
     pub length: u64,

@@ -17,7 +17,7 @@ use hitscope_collector::{
 };
 use hitscope_schemas::{
     offsets::{ABSENT, Offsets},
-    sockets::SENT,
+    sockets::{MISSED_BYTES, RECEIVED, SENT},
 };
 use hitscope_tests::{
     host::{self, wait_until},
@@ -179,6 +179,46 @@ fn copies_do_what_those_before_could_not() {
         probes.poll(&mut count);
         probes.drain(&mut count);
         assert_eq!([calls, sent, received], [CALLS; 3], "{copies}, {beside_others}");
+    }
+}
+
+/// As on kernels that skip programs, where no copy was there to take their place: a call whose begin was not seen is told all the
+/// same, and one whose return was not seen leaves a gap in its direction, by which the decoder knows that something is missing.
+#[test]
+fn what_was_skipped_leaves_a_gap() {
+    needs_probes!();
+    let disabled = ["sched", "tls", "connections"].map(str::to_owned).into();
+    let mut probes = Probes::load(&Settings { disabled, ..Settings::default() }).expect("the probes");
+    let (mut one, mut other) = UnixStream::pair().expect("a pair");
+    let sends = |mut stream: &UnixStream, bytes| stream.write_all(&vec![b'x'; bytes]).expect("it is sent");
+    sends(&one, 101);
+    probes.without("sys_exit", || sends(&one, 10)).expect("it is taken back");
+    sends(&one, 102);
+    probes.without("sys_enter", || sends(&one, 103)).expect("it is taken back");
+    sends(&one, 104);
+    for bytes in [101 + 10, 102] {
+        other.read_exact(&mut vec![0; bytes]).expect("it comes");
+    }
+    probes.without("sys_exit", || other.read_exact(&mut [0; 103]).expect("it comes")).expect("it is taken back");
+    other.read_exact(&mut [0; 104]).expect("it comes");
+    // That of the other end is its own.
+    sends(&other, 105);
+    one.read_exact(&mut [0; 105]).expect("it comes");
+
+    let mut seen = Vec::new();
+    let mut take = |event: Event<'_>| match event {
+        Event::Segment(segment, ..) if segment.header.pid == std::process::id() => {
+            seen.push((segment.direction, segment.offset, segment.length));
+        }
+        _ => {}
+    };
+    probes.poll(&mut take);
+    probes.drain(&mut take);
+    let sent = [(0, 101), (101 + MISSED_BYTES, 102), (203 + MISSED_BYTES, 103), (306 + MISSED_BYTES, 104), (0, 105)];
+    let received = [(0, 111), (111, 102), (213 + MISSED_BYTES, 104), (0, 105)];
+    for (direction, expected) in [(SENT, &sent[..]), (RECEIVED, &received)] {
+        let of: Vec<_> = seen.iter().filter(|it| it.0 == direction).map(|it| (it.1, it.2)).collect();
+        assert_eq!(of, expected, "{seen:?}");
     }
 }
 

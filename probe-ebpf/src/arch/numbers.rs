@@ -5,6 +5,8 @@
 pub struct Architecture {
     /// Byte offset in `pt_regs` of each of a syscall's arguments, as they stand at its exit.
     pub arguments: [usize; 5],
+    /// Byte offset in `pt_regs` of the syscall's number, as it stands at its exit.
+    pub number: usize,
     /// Where `pt_regs` tells 32-bit code from 64-bit code.
     pub mode: Mode,
     /// Syscalls that the probes know by name.
@@ -23,10 +25,11 @@ pub struct Mode {
     pub compat: u16,
 }
 
-/// `di`, `si`, `dx`, `r10`, `r8` (arch/x86/include/asm/ptrace.h). In 64-bit code `cs` is 0x33, in 32-bit code 0x23; a
+/// `di`, `si`, `dx`, `r10`, `r8`; `orig_ax` (arch/x86/include/asm/ptrace.h). In 64-bit code `cs` is 0x33, in 32-bit code 0x23; a
 /// Xen guest's are 0xe033 and 0xe023 (arch/x86/include/asm/segment.h).
 pub const X86_64: Architecture = Architecture {
     arguments: [112, 104, 96, 56, 72],
+    number: 120,
     mode: Mode { offset: 136, mask: 0x10, compat: 0 },
     #[rustfmt::skip]
     syscalls: &[
@@ -42,10 +45,11 @@ pub const X86_64: Architecture = Architecture {
     compat_execs: &[("execve", 11), ("execveat", 358)],
 };
 
-/// `orig_x0`, since `x0` holds the result, then `x1` to `x4` (arch/arm64/include/asm/ptrace.h); `PSR_MODE32_BIT` of
+/// `orig_x0`, since `x0` holds the result, then `x1` to `x4`; `syscallno` (arch/arm64/include/asm/ptrace.h); `PSR_MODE32_BIT` of
 /// `pstate` (arch/arm64/include/uapi/asm/ptrace.h).
 pub const AARCH64: Architecture = Architecture {
     arguments: [272, 8, 16, 24, 32],
+    number: 280,
     mode: Mode { offset: 264, mask: 0x10, compat: 0x10 },
     #[rustfmt::skip]
     syscalls: &[

@@ -63,8 +63,8 @@ pub fn sched_switch(context: BtfTracePointContext) -> i32 {
             let state: u32 = previous.read(offset!(task_state)).unwrap_or(0);
             let running = preempted || state == 0;
             let cpu_ns = previous.read(offset!(task_sum_exec_runtime));
-            if thread.on_cpu_since == 0 && (thread.runnable_since != 0 || thread.blocked_since != 0) {
-                thread::came_unseen(thread, now, cpu_ns.unwrap_or(0));
+            if thread.came_unseen() {
+                thread::catch_up(thread, now, cpu_ns.unwrap_or(0));
             }
             let times = account(thread, cpu_ns);
             thread.times.cpu_ns = thread.accounted_ns;

@@ -19,8 +19,8 @@ use aya_log_ebpf::debug;
 use hitscope_schemas::{
     event::{EventHeader, KIND_CLOSE, KIND_SEGMENT, KIND_SOCKET, lost},
     sockets::{
-        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, PLAINTEXT_KEY, RECEIVED, SENT, SocketEvent, SocketState,
-        VERDICT_DATAGRAM, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
+        CloseEvent, FAMILY_INET, FAMILY_INET6, FAMILY_UNIX, MISSED_BYTES, PLAINTEXT_KEY, RECEIVED, SENT, SocketEvent,
+        SocketState, VERDICT_DATAGRAM, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED, VERDICT_UNKNOWN,
     },
 };
 
@@ -82,13 +82,7 @@ fn transfer<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
         return None;
     }
     let buffer = arguments[1];
-    let direction = match class(syscall) {
-        Class::Buffer(direction)
-        | Class::Vector(direction)
-        | Class::Message(direction)
-        | Class::Messages(direction) => direction,
-        _ => SENT,
-    };
+    let direction = class(syscall).direction()?;
     if thread.tls.handle != 0 {
         return by_tls_library(&mut thread.tls, state, socket, file, direction);
     }
@@ -128,6 +122,24 @@ fn transfer<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
         _ => cursor.left = result,
     }
     pieces::step::<COPY>(context, state, pieces::scratch::<COPY>()?)
+}
+
+/// A call that moves bytes returned unseen; whether it moved any is not known.
+#[inline(never)]
+pub fn missed(descriptor: u32, direction: u32) -> i32 {
+    let _ = leave_gap(descriptor, direction);
+    0
+}
+
+#[inline(always)]
+fn leave_gap(descriptor: u32, direction: u32) -> Option<()> {
+    let inode: Address = read(open_file(descriptor)?, offset!(file_inode))?;
+    if is_socket(inode)? {
+        let socket: u64 = read(inode, offset!(inode_ino))?;
+        // SAFETY: as in `state`.
+        unsafe { (*SOCKETS.get_ptr_mut(socket)?).offset[(direction & 1) as usize] += MISSED_BYTES };
+    }
+    Some(())
 }
 
 /// Notes the direction, and from time to time what user space decided.

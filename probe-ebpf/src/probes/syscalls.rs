@@ -9,13 +9,13 @@ use aya_ebpf::{
 };
 use hitscope_schemas::{
     event::lost,
-    sockets::{COPIES, TAILS_PER_COPY},
+    sockets::{COPIES, SENT, TAILS_PER_COPY},
     syscalls::{COMPAT, HISTOGRAM_BUCKETS, SyscallKey, SyscallStats, histogram_bucket},
 };
 
-use super::generation;
+use super::{generation, sockets};
 use crate::{
-    arch::{Class, class, mode, sends, wait, wait_of},
+    arch::{Class, class, first_argument, mode, returning, wait, wait_of},
     kernel::current_task,
     lost::count,
     ring::argument,
@@ -58,9 +58,15 @@ fn enter<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     let pid_tgid = bpf_get_current_pid_tgid();
     let thread_id = pid_tgid as u32;
     let thread = thread::get_or_insert(thread_id, (pid_tgid >> 32) as u32, current_task)?;
-    if COPY != 0 && thread.inside != 0 {
-        // A copy before this one saw it.
-        return None;
+    if thread.inside != 0 {
+        if COPY != 0 {
+            // A copy before this one saw it.
+            return None;
+        }
+        // The kernel skipped what sees calls return.
+        if let Some(direction) = class(thread.syscall).direction() {
+            sockets::missed(thread.descriptor as u32, direction);
+        }
     }
     // A thread changes its mode with its program only, so it is not asked for at each call.
     let mode = if thread.enter_ns == 0 { mode(argument(context, 0)) } else { thread.syscall & COMPAT };
@@ -71,11 +77,15 @@ fn enter<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     thread.enter_ns = now;
     thread.inside = 1;
     let class = class(syscall);
-    if sends(class) {
-        thread.entered = thread.times(now);
-    }
-    if class == Class::Close {
-        tail_call::<COPY>(context, TAIL_CLOSE);
+    match class.direction() {
+        Some(direction) => {
+            thread.descriptor = first_argument(argument(context, 0))?;
+            if direction == SENT {
+                thread.entered = thread.times(now);
+            }
+        }
+        None if class == Class::Close => tail_call::<COPY>(context, TAIL_CLOSE),
+        None => {}
     }
     Some(())
 }
@@ -84,26 +94,33 @@ fn enter<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
 #[inline(always)]
 fn exit<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     let thread_id = bpf_get_current_pid_tgid() as u32;
-    // None for the few that were inside a syscall when the probe was loaded.
+    // None for some that were inside a syscall when the probe was loaded.
     let thread = thread::get(thread_id)?;
-    if thread.inside == 0 {
-        // A copy before this one saw it; or its begin was not seen: a seccomp filter refused it (kernel/entry/common.c).
+    let result = argument(context, 1) as i64;
+    if thread.inside == 0 && (COPY != 0 || result <= 0) {
+        // A copy before this one saw it, or a seccomp filter refused it, which is before it counts as begun (kernel/entry/common.c).
         return None;
     }
-    let result = argument(context, 1) as i64;
+    // SAFETY: the helper takes no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if thread.inside == 0 {
+        // It began before the probe was loaded, or the kernel skipped what sees calls begin.
+        thread.syscall = returning(argument(context, 0))?;
+        thread.enter_ns = now;
+        thread.entered = thread.times(now);
+    }
     let syscall = thread.syscall;
-    thread.inside = 0;
     if thread.awaited_ns != 0 && result == 0 && wait_of(syscall) == wait::AWAITED {
         // Nothing came: it slept until a time.
         thread.awaited_ns = 0;
     }
-    // SAFETY: the helper takes no arguments.
-    thread.exit_ns = unsafe { bpf_ktime_get_ns() };
-    let duration_ns = thread.exit_ns - thread.enter_ns;
-    if global!(COUNT_SYSCALLS) != 0 {
+    thread.exit_ns = now;
+    if global!(COUNT_SYSCALLS) != 0 && thread.inside != 0 {
+        let duration_ns = now - thread.enter_ns;
         let key = SyscallKey { pid: thread.process.pid, syscall: syscall as u16, generation: generation() as u16 };
         record(&key, duration_ns, (-4095..0).contains(&result));
     }
+    thread.inside = 0;
     match class(syscall) {
         Class::Other | Class::Close => {}
         Class::Exec => thread.enter_ns = 0,

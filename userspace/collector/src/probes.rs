@@ -322,6 +322,12 @@ impl Probes {
         sink(Event::Lost(&losses));
     }
 
+    /// Has a second copy of programs run from the start on, for a kernel that is known to skip programs: until that shows and the copy
+    /// is attached, things go by unseen.
+    pub fn expect_skips(&mut self) {
+        self.skips.attach_next(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object);
+    }
+
     /// Attaches the next copies of programs, as happens where the kernel skips those before, and leaves these as they are or takes
     /// them away: so tests see that nothing is counted twice or missing.
     ///
@@ -331,6 +337,19 @@ impl Probes {
         let object = &mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object;
         self.skips.attach_next(object);
         if beside_others { Ok(()) } else { self.skips.detach_others(object) }
+    }
+
+    /// Does something while the kernel lacks one of the programs that have copies, as where it skips it: so tests see what comes of
+    /// that.
+    ///
+    /// # Errors
+    /// Where the kernel does not take it back.
+    pub fn without(&mut self, program: &'static str, meanwhile: impl FnOnce()) -> Result<(), Refusal> {
+        copies::Skips::without(
+            &mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object,
+            program,
+            meanwhile,
+        )
     }
 
     /// Has the kernel side account what went over the connections that are open now, and find those it does not know.

@@ -41,6 +41,9 @@ fn cannot_trace(fact: Fact) -> Failure {
     fact.mend.into_iter().fold(failure, Failure::help)
 }
 
+/// From here on kernels were seen to skip programs in which a thread had lost its CPU: in 7.3, and in none up to 6.18.
+const SKIPS_PROGRAMS: (u32, u32) = (7, 0);
+
 /// Loads the probes, of which at least one must run, and gives up every privilege that is not needed from then on, but for
 /// those that are needed `beside`. Threads that run already keep theirs: so this comes before any is started.
 fn load_probes(host: &Host, settings: &probes::Settings, beside: Capabilities) -> Result<Probes, Failure> {
@@ -56,6 +59,9 @@ fn load_probes(host: &Host, settings: &probes::Settings, beside: Capabilities) -
             .collect();
         return Err(Failure::new(format!("cannot trace this host: no probe runs ({})", reasons.join("; ")))
             .help("`hitscope check` tells what to do about each"));
+    }
+    if host.at_least(SKIPS_PROGRAMS) == Some(true) {
+        probes.expect_skips();
     }
     needed_on(&mut probes).explain(PRIVILEGES)?.and(beside).keep_only().explain(PRIVILEGES)?;
     os::close_to_debuggers().explain(PRIVILEGES)?;

@@ -136,7 +136,7 @@ impl Host {
     }
 
     /// Whether the kernel is at least of this version; none where its release cannot be read.
-    fn at_least(&self, version: (u32, u32)) -> Option<bool> {
+    pub fn at_least(&self, version: (u32, u32)) -> Option<bool> {
         let mut numbers = self.release.split(['.', '-']).map(|number| number.parse::<u32>().ok());
         let found = (numbers.next()??, numbers.next()??);
         Some(found >= version)

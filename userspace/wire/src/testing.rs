@@ -67,6 +67,14 @@ impl Player {
         self.offsets[direction.index()] += bytes.len() as u64;
     }
 
+    /// Bytes that go by unseen, how many is not known.
+    pub fn miss(&mut self, turn: &Turn) {
+        let (from_client, _) = turn.parts();
+        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
+        // As the probe counts it.
+        self.offsets[direction.index()] += 1 << 40;
+    }
+
     /// The same segment once more.
     pub fn again(&mut self, turn: &Turn) {
         let (from_client, bytes) = turn.parts();
@@ -255,6 +263,7 @@ impl Player {
                 self.whole(std::slice::from_ref(turn));
                 self.again(turn);
             }
+            5 => self.miss(turn),
             10 => {
                 let mut harmed = bytes.to_vec();
                 for _ in 0..random.below(8) {

@@ -16,6 +16,7 @@ const TESTS: &[(&str, &[&str])] = &[
         &[
             "no_program_is_near_the_verifiers_limits",
             "copies_do_what_those_before_could_not",
+            "what_was_skipped_leaves_a_gap",
             "programs_say_what_they_follow",
             "without_a_field_what_needs_it_is_off",
         ],

@@ -77,6 +77,18 @@ impl Skips {
         self.last = next;
     }
 
+    /// Takes a program away while something is done, as if the kernel skipped it.
+    pub(super) fn without(loaded: &mut Ebpf, name: &'static str, meanwhile: impl FnOnce()) -> Result<(), Refusal> {
+        let (_, tracepoint) =
+            ATTACHED.iter().find(|(names, _)| names.contains(&name)).ok_or_else(|| "it has no copies".to_owned())?;
+        let program = program::<RawTracePoint>(loaded, name)?;
+        let explain = |error| explain(name, &error);
+        program.unload().map_err(explain)?;
+        meanwhile();
+        program.load().map_err(explain)?;
+        program.attach(tracepoint).map(drop).map_err(explain)
+    }
+
     /// Takes away the copies before the last, as if the kernel skipped them each time.
     pub(super) fn detach_others(&self, loaded: &mut Ebpf) -> Result<(), Refusal> {
         for name in ATTACHED.iter().flat_map(|(names, _)| &names[..self.last]) {

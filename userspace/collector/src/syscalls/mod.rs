@@ -157,6 +157,7 @@ mod tests {
                 offset_of!(libc::user_regs_struct, r8),
             ];
             assert_eq!(numbers::X86_64.arguments, registers);
+            assert_eq!(numbers::X86_64.number, offset_of!(libc::user_regs_struct, orig_rax));
             assert_eq!(numbers::X86_64.mode.offset as usize, offset_of!(libc::user_regs_struct, cs));
         }
         #[cfg(target_arch = "aarch64")]
@@ -164,8 +165,9 @@ mod tests {
             use std::mem::offset_of;
             assert_eq!(numbers::AARCH64.arguments[1..], [8, 16, 24, 32]);
             assert_eq!(numbers::AARCH64.mode.offset as usize, offset_of!(libc::user_regs_struct, pstate));
-            // The kernel's own field comes right behind what debuggers see.
+            // The kernel's own fields come right behind what debuggers see.
             assert_eq!(numbers::AARCH64.arguments[0], size_of::<libc::user_regs_struct>());
+            assert_eq!(numbers::AARCH64.number, numbers::AARCH64.arguments[0] + 8);
         }
     }
 

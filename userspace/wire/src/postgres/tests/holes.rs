@@ -1,3 +1,5 @@
+use std::slice;
+
 use super::streams::*;
 use crate::{Outcome, Settings};
 
@@ -149,7 +151,7 @@ fn lost_segments() {
                 for (index, turn) in turns.iter().enumerate() {
                     match (from..to).contains(&index) {
                         true => player.lose(turn),
-                        false => player.whole(std::slice::from_ref(turn)),
+                        false => player.whole(slice::from_ref(turn)),
                     }
                 }
                 // Each exchange of which nothing was lost is a hit, and no other is.
@@ -176,6 +178,25 @@ fn a_lost_part_of_an_answer() {
             player.whole(&[Server(answer[1000 + size..].to_vec()), Client(query("select 2")), Server(big_answer(1))]);
             let hits: Vec<_> = player.said().into_iter().filter(|said| !said.starts_with("lost")).collect();
             assert_eq!(hits, ["ok 500 select ?", "ok 1 select ?"], "{size}");
+        }
+    }
+}
+
+/// Of a call that was not seen it is not known how many bytes it moved. Its statement has no hit, and no other has its answer.
+#[test]
+fn calls_that_were_not_seen() {
+    let turns = |n| [Client(query(&format!("select a{n}"))), Server([select(n), ready(b'I')].concat())];
+    for client in [false, true] {
+        for (unseen, lost) in [(0, "request_missed"), (1, "answer_missed")] {
+            let mut player = Player::new(Settings::default(), client);
+            player.whole(&login());
+            player.whole(&turns(1));
+            for (index, turn) in turns(2).iter().enumerate() {
+                if index == unseen { player.miss(turn) } else { player.whole(slice::from_ref(turn)) }
+            }
+            player.whole(&[turns(3), turns(4)].concat());
+            let said = ["ok 1 select a1", &format!("lost 1 {lost}"), "ok 3 select a3", "ok 4 select a4"];
+            assert_eq!(player.said(), said, "{client}");
         }
     }
 }
