@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use procfs::process::{Process, StatFlags};
+
 /// A user's numbers in the system's user database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ids {
@@ -100,24 +102,18 @@ pub fn terminate(child: &std::process::Child) {
 /// had begun to end by itself does so with SIGKILL pending, by which the others end it, and then the kernel does not
 /// let go of uprobes ("failed to unregister, leaking uprobe").
 pub fn await_ending_threads() {
+    let ending = || -> procfs::ProcResult<bool> {
+        let stats = Process::myself()?.tasks()?.flatten().filter_map(|thread| thread.stat().ok());
+        Ok(stats
+            .map(|stat| StatFlags::from_bits_truncate(stat.flags))
+            .any(|flags| flags.contains(StatFlags::PF_EXITING)))
+    };
     for _ in 0..200 {
-        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-        let ending = |thread: std::fs::DirEntry| {
-            std::fs::read_to_string(thread.path().join("stat")).is_ok_and(|stat| is_ending(&stat))
-        };
-        if !threads.into_iter().any(ending) {
+        if !ending().unwrap_or(false) {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-/// Whether a line of `/proc/<pid>/stat` is of a thread that ends: `PF_EXITING` (include/linux/sched.h) in the ninth field. The
-/// second, in parentheses, may hold anything.
-fn is_ending(stat: &str) -> bool {
-    const EXITING: u64 = 4;
-    let flags = stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(6)?.parse().ok());
-    flags.is_some_and(|flags: u64| flags & EXITING != 0)
 }
 
 fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
@@ -139,18 +135,5 @@ mod tests {
         assert_eq!(find_user("root").unwrap(), Some(Ids { user: 0, group: 0 }));
         assert_eq!(find_user("no such user").unwrap(), None);
         assert_eq!(find_user("a\0b").unwrap(), None);
-    }
-
-    #[test]
-    fn threads_that_end_are_told_by_their_flags() {
-        assert!(!is_ending("7 (a) 4 4) S 1 7 7 0 -1 4194304 12"));
-        assert!(is_ending("7 (a) 4 4) R 1 7 7 0 -1 4194308 12"));
-        assert!(!is_ending("7 (a"));
-        await_ending_threads();
-        // The line of this very thread has that form.
-        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
-        assert!(
-            !is_ending(&stat) && stat.rsplit_once(") ").unwrap().1.split(' ').nth(6).unwrap().parse::<u64>().is_ok()
-        );
     }
 }
