@@ -6,7 +6,10 @@ use std::{
 };
 
 use hitscope_tests::{
-    Calls, Daemon, Mariadb, Via, assert_calls_of, calls::normalise, needs_probes, number, postgres::succeed,
+    Calls, Daemon, Mariadb, Via, assert_calls_of,
+    calls::{lost, normalise},
+    needs_probes, number,
+    postgres::succeed,
 };
 use serde_json::Value;
 
@@ -19,24 +22,25 @@ fn assert_equal(daemon: &mut Daemon, mariadb: &Mariadb) -> Calls {
 }
 
 #[test]
-fn its_own_client_over_socket_and_tcp() {
+fn its_own_client() {
     needs_probes!();
     let mariadb = Mariadb::start();
     let mut daemon = Daemon::start();
     mariadb.count_calls();
-    for via in [Via::Socket, Via::Tcp] {
-        let run = |sql: &str| succeed(mariadb.mariadb(via).args(["shop", "--execute", sql]));
+    for (via, options) in [(Via::Socket, &[][..]), (Via::Tcp, &[]), (Via::Tcp, &["--compress"])] {
+        let run = |sql: &str| succeed(mariadb.mariadb(via).args(options).args(["shop", "--execute", sql]));
         run("create table if not exists t (a int, b text)");
         for number in 0..10 {
             run(&format!("insert into t values ({number}, 'its'); select a, b from t where a = {number} # comment"));
         }
         run("use shop; select seq, repeat('x', 1000) from mysql.help_topic, (select 1 as seq) s");
-        succeed(mariadb.client("mariadb-admin", via).args(["ping", "ping"]));
-        succeed(mariadb.client("mariadb-admin", via).arg("status"));
+        succeed(mariadb.client("mariadb-admin", via).args(options).args(["ping", "ping"]));
+        succeed(mariadb.client("mariadb-admin", via).args(options).arg("status"));
     }
     let calls = assert_equal(&mut daemon, &mariadb);
-    assert_eq!(calls.get(&normalise("insert into t values (?, ?)")), Some(&20), "{calls:?}");
-    assert_eq!(calls.get("<statistics>"), Some(&2), "{calls:?}");
+    assert_eq!(calls.get(&normalise("insert into t values (?, ?)")), Some(&30), "{calls:?}");
+    assert_eq!(calls.get("<statistics>"), Some(&3), "{calls:?}");
+    assert!(lost(&daemon).get("compressed").is_none());
     let hits = daemon.query(&format!(
         "SELECT DISTINCT \"user\", database FROM hits WHERE protocol = 'mysql' AND pid = {} AND operation LIKE 'insert%'",
         mariadb.pid()
@@ -45,13 +49,15 @@ fn its_own_client_over_socket_and_tcp() {
     assert_eq!((hits[0]["user"].as_str(), hits[0]["database"].as_str()), (Some("root"), Some("shop")));
 }
 
-fn sysbench(prepared: &str, via: Via) {
+fn sysbench(prepared: &str, via: Via, compressed: bool) {
     let mariadb = Mariadb::start();
     succeed(mariadb.sysbench("oltp_read_write", via, &[]).arg("prepare"));
     let mut daemon = Daemon::start();
     mariadb.count_calls();
     let mode = format!("--db-ps-mode={prepared}");
-    succeed(mariadb.sysbench("oltp_read_write", via, &["--threads=4", "--events=100", &mode]).arg("run"));
+    let compression = format!("--mysql-compression={}", if compressed { "on" } else { "off" });
+    let options = ["--threads=4", "--events=100", &mode, &compression];
+    succeed(mariadb.sysbench("oltp_read_write", via, &options).arg("run"));
     let calls = assert_equal(&mut daemon, &mariadb);
     assert!(calls.values().sum::<u64>() >= 2000, "{calls:?}");
     let executed = calls.keys().filter(|operation| operation.starts_with("<prepare>")).count();
@@ -61,19 +67,26 @@ fn sysbench(prepared: &str, via: Via) {
 #[test]
 fn sysbench_prepared_socket() {
     needs_probes!();
-    sysbench("auto", Via::Socket);
+    sysbench("auto", Via::Socket, false);
 }
 
 #[test]
 fn sysbench_prepared_tcp() {
     needs_probes!();
-    sysbench("auto", Via::Tcp);
+    sysbench("auto", Via::Tcp, false);
 }
 
 #[test]
 fn sysbench_text_tcp() {
     needs_probes!();
-    sysbench("disable", Via::Tcp);
+    sysbench("disable", Via::Tcp, false);
+}
+
+#[test]
+fn sysbench_compressed() {
+    needs_probes!();
+    sysbench("auto", Via::Tcp, true);
+    sysbench("disable", Via::Socket, true);
 }
 
 #[test]
@@ -142,15 +155,4 @@ fn statements_prepared_before_and_after() {
     let calls = [("<unresolved>", 50), ("select ?, ?, ?", 50)];
     let calls = calls.into_iter().map(|(text, count)| (normalise(text), count)).collect();
     assert_calls_of(&mut daemon, "mysql", &calls, BOTH);
-}
-
-#[test]
-fn compressed_connections_are_counted() {
-    needs_probes!();
-    let mariadb = Mariadb::start();
-    let mut daemon = Daemon::start();
-    succeed(mariadb.mariadb(Via::Tcp).args(["--compress", "--execute", "select 1"]));
-    daemon.settle();
-    let lost = daemon.status().expect("its status")["lost"].to_string();
-    assert!(lost.contains("compressed"), "{lost}");
 }

@@ -17,7 +17,7 @@
 //! - `statement_evicted`, `portal_evicted`: names that had to make room, `pipeline_full`: requests that found none;
 //! - `paths_over_limit`: hits whose path was folded coarsely, since their service has too many (these are told as
 //!   hits, too);
-//! - `compressed`: connections whose protocol goes on compressed, which is not undone.
+//! - `compressed`: connections whose protocol goes on compressed, in a way that is not undone.
 mod connection;
 pub mod dns;
 mod http1;

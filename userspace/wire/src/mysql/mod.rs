@@ -16,6 +16,7 @@
 //! met later, from the answers: no packet of one form passes for the other.
 //!
 //! What authenticates is never kept: see [`frames::Packets`].
+mod compression;
 mod entry;
 mod frames;
 mod login;
@@ -24,11 +25,14 @@ mod session;
 #[cfg(test)]
 mod tests;
 
+use std::iter;
+
 use self::{
+    compression::Compressed,
     frames::{End, Packets, detect_requests},
     login::{Reply, is_greeting, is_reply, reply},
     packet::HEADER_BYTES,
-    session::{Regained, Session},
+    session::{Compression, Regained, Session},
 };
 use crate::{
     connection::{Context, Decoder, Detection, Opening},
@@ -42,22 +46,33 @@ use crate::{
 /// Tells MySQL by the first bytes of one direction.
 pub fn detect(opening: &Opening<'_>, settings: &Settings) -> Detection {
     let front = opening.front;
-    let is = |end, login| {
+    let is = |end, start| {
         let side = match (end, opening.direction) {
             (End::Client, Direction::Received) | (End::Server, Direction::Sent) => Side::Server,
             _ => Side::Client,
         };
-        Detection::Is(Protocol::Mysql, side, Box::new(Mysql::new(side, login, settings)))
+        Detection::Is(Protocol::Mysql, side, Box::new(Mysql::new(side, start, settings)))
     };
     let (greeting, reply, requests) = (is_greeting(front), is_reply(front), detect_requests(front));
+    let compressed = compression::detect(front);
     match (greeting, reply, requests) {
-        (Some(true), ..) => is(End::Server, true),
-        (_, Some(true), _) => is(End::Client, true),
-        (.., Credit::Yes) => is(End::Client, false),
-        (Some(false), Some(false), Credit::No) => Detection::No,
+        _ if compressed == Credit::Yes => is(End::Client, Start::Compressed),
+        (Some(true), ..) => is(End::Server, Start::Login),
+        (_, Some(true), _) => is(End::Client, Start::Login),
+        (.., Credit::Yes) => is(End::Client, Start::Middle),
+        (Some(false), Some(false), Credit::No) if compressed == Credit::No => Detection::No,
         _ if opening.total.is_some() => Detection::No,
         _ => Detection::Maybe,
     }
+}
+
+/// Where a connection is met.
+#[derive(Clone, Copy, PartialEq)]
+enum Start {
+    Login,
+    Middle,
+    /// In the middle of a compressed one.
+    Compressed,
 }
 
 struct Mysql {
@@ -65,19 +80,24 @@ struct Mysql {
     streams: [Reassembly; 2],
     client: Stream<Packets>,
     server: Stream<Packets>,
+    /// The client's and the server's.
+    compressed: Option<Box<[Compressed; 2]>>,
     session: Session,
     last_direction: Option<Direction>,
     verdict: Verdict,
 }
 
 impl Mysql {
-    fn new(side: Side, login: bool, settings: &Settings) -> Self {
+    fn new(side: Side, start: Start, settings: &Settings) -> Self {
+        let login = start == Start::Login;
         let packets = |end| Packets::new(end, login, settings.statement_bytes());
         Self {
             side,
             streams: Default::default(),
             client: Stream::new(packets(End::Client), login),
             server: Stream::new(packets(End::Server), login),
+            compressed: (start == Start::Compressed)
+                .then(|| Box::new([true, false].map(|begins| Compressed::new(begins, settings)))),
             session: Session::new(side, login, settings),
             last_direction: None,
             verdict: Verdict::Decoded,
@@ -89,7 +109,7 @@ impl Mysql {
         if turned {
             self.session.turn(context);
         }
-        let Self { client, server, session, streams, verdict, .. } = self;
+        let Self { client, server, session, streams, verdict, compressed, .. } = self;
         // Number after that of the packet before.
         let mut next = client.frames.next;
         client.frames.peer_next = server.frames.next;
@@ -125,25 +145,25 @@ impl Mysql {
             }
             Event::Regained { .. } => {}
         };
-        client.take(streams[segment.direction.index()].pieces(segment), turned, &moment, on);
+        let pieces = streams[segment.direction.index()].pieces(segment);
+        match compressed {
+            None => client.take(pieces, turned, &moment, on),
+            Some(compressed) => compressed[0].take(pieces, turned, &moment, &mut |piece, turned| {
+                client.take(iter::once(piece), turned, &moment, on);
+            }),
+        }
     }
 
     fn answers(&mut self, segment: &Segment<'_>, turned: bool, context: &mut Context<'_>) {
         let moment = segment.moment();
-        let Self { client, server, session, streams, verdict, .. } = self;
+        let Self { client, server, session, streams, compressed, .. } = self;
+        let login = session.login;
         if turned {
             session.answers_turn();
         }
         server.frames.peer_next = client.frames.next;
         let on = &mut |event: Event<'_>| match event {
-            Event::Message(message) => {
-                let login = session.login;
-                session.answer(&message, context);
-                if login && session.is_compressed() {
-                    context.lost("compressed", 1);
-                    *verdict = Verdict::Ignored;
-                }
-            }
+            Event::Message(message) => session.answer(&message, context),
             Event::Missed { why, position } => {
                 client.frames.anew = true;
                 session.answers_missed(why, position, context);
@@ -152,7 +172,30 @@ impl Mysql {
                 session.answers_regained(&Regained { rest, position, front }, context);
             }
         };
-        server.take(streams[segment.direction.index()].pieces(segment), turned, &moment, on);
+        let pieces = streams[segment.direction.index()].pieces(segment);
+        match compressed {
+            None => server.take(pieces, turned, &moment, on),
+            Some(compressed) => compressed[1].take(pieces, turned, &moment, &mut |piece, turned| {
+                server.take(iter::once(piece), turned, &moment, on);
+            }),
+        }
+        if login && !session.login {
+            self.logged_in(context);
+        }
+    }
+
+    /// What follows may come in another form.
+    fn logged_in(&mut self, context: &mut Context<'_>) {
+        match self.session.compression() {
+            None => {}
+            Some(Compression::Zlib) => {
+                self.compressed = Some(Box::new([true; 2].map(|begins| Compressed::new(begins, context.settings))));
+            }
+            Some(Compression::Zstd) => {
+                context.lost("compressed", 1);
+                self.verdict = Verdict::Ignored;
+            }
+        }
     }
 }
 
@@ -177,6 +220,12 @@ impl Decoder for Mysql {
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.client.memory_bytes() + self.server.memory_bytes() + self.session.memory_bytes()
+        let compressed =
+            self.compressed.iter().flat_map(|both| both.iter()).map(Compressed::memory_bytes).sum::<usize>();
+        size_of::<Self>()
+            + compressed
+            + self.client.memory_bytes()
+            + self.server.memory_bytes()
+            + self.session.memory_bytes()
     }
 }

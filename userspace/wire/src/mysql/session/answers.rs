@@ -21,6 +21,13 @@ use crate::{
 /// Of an answer's end, this much tells what it says.
 const END_BYTES: u64 = 23;
 
+/// By what packets are compressed.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Compression {
+    Zlib,
+    Zstd,
+}
+
 /// Where answers are seen again.
 pub struct Regained<'a> {
     /// What is there already.
@@ -39,9 +46,14 @@ impl Session {
         self.confirmed = true;
     }
 
-    /// The connection is compressed from here on.
-    pub fn is_compressed(&self) -> bool {
-        !self.login && self.capabilities & (capability::COMPRESS | capability::ZSTD) != 0
+    /// How the connection is compressed after the login. Where a client asks for both, it is by zlib.
+    pub fn compression(&self) -> Option<Compression> {
+        let can = |capability| self.capabilities & capability != 0;
+        match (can(capability::COMPRESS), can(capability::ZSTD)) {
+            (true, _) => Some(Compression::Zlib),
+            (false, true) => Some(Compression::Zstd),
+            (false, false) => None,
+        }
     }
 
     pub fn answer(&mut self, message: &Message<'_>, context: &mut Context<'_>) {

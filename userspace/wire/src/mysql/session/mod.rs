@@ -3,7 +3,7 @@
 mod answers;
 mod requests;
 
-pub use answers::Regained;
+pub use answers::{Compression, Regained};
 
 use super::entry::Entry;
 use crate::{

@@ -1,6 +1,6 @@
 //! Seeds for the fuzz target.
 
-use super::{cuts::session, streams::*};
+use super::{compressed::sessions, cuts::session, streams::*};
 use crate::testing::{check_seeds, seed, seed_segment};
 
 fn seeds() -> Vec<(&'static str, Vec<u8>)> {
@@ -18,6 +18,7 @@ fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         ("mysql-middle", seed(&session(OLD)[3..])),
         ("mysql-tls", seed(&[Server(greeting()), Client(tls_request(1))])),
         ("mysql-plaintext", seed(&[Client(login_reply(2, CACHING, b"")), Server(packet(3, &ok(0))), request.clone()])),
+        ("mysql-compressed", seed(&sessions(MODERN, 300)[0])),
         ("mysql-holes", holes.concat()),
     ]
 }

@@ -1,4 +1,5 @@
 mod commands;
+mod compressed;
 mod corpus;
 mod cuts;
 mod holes;
