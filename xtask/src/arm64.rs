@@ -1,7 +1,8 @@
-//! `cargo xtask check-arm64`: compiles for arm64 on another machine, and runs unit tests under emulation.
+//! Compiles for arm64 on another machine.
 //!
-//! The probes are compiled and linked as for a release. Of user space, what has to do with the architecture; the SQL engine
-//! and what stands on it would take as long again as the build for this machine.
+//! `cargo xtask check-arm64`, a part of the suite, compiles and links the probes as for a release; of user space, what has to do
+//! with the architecture, whose unit tests run under emulation. The SQL engine and what stands on it would take as long
+//! again as the build for this machine: that does `cargo xtask test-kernels --arm64`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::apt::{self, Package, Shown};
 use crate::probes::{self, Toolchain};
-use crate::process::{find_program, read, run};
+use crate::process::{find_program, read, run, say};
 use crate::tally::Tally;
-use crate::test;
+use crate::test::{self, Runner};
+use crate::web;
 use crate::workspace::Workspace;
 
 const ARCHITECTURE: &str = "aarch64";
@@ -27,6 +29,9 @@ const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 const TESTED: [&str; 2] = ["hitscope-schemas", "hitscope-wire"];
 /// Crates that are compiled up to the machine's code, tests included.
 const CHECKED: [&str; 3] = ["hitscope-collector", "hitscope-history", "hitscope-slack"];
+
+/// Crates that are built whole, always both: alone, they would want other features of what they depend on.
+const BUILT: [&str; 2] = ["hitscope", "hitscope-tests"];
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -61,7 +66,12 @@ pub fn run_in(workspace: &Workspace, tally: &mut Tally) {
     }) {
         return;
     }
-    let cargo = |verb| cargo(workspace, &toolchain, verb, &object);
+    let cargo = |verb| {
+        let mut command = cargo(workspace, &toolchain, verb, &object);
+        // The tests run under emulation, where the decoders' random ones would take long.
+        command.args(["--config", "profile.dev.package.hitscope-wire.opt-level=2"]);
+        command
+    };
     tally.check("types of user space for arm64", || run(cargo("check").arg("--tests").args(crates(&CHECKED))));
     let mut runners = Vec::new();
     let built = tally.check("build of unit tests for arm64", || {
@@ -80,6 +90,35 @@ pub fn run_in(workspace: &Workspace, tally: &mut Tally) {
     }
 }
 
+/// The release, the live tests in these files, and where the programs are that they start.
+pub struct Built {
+    pub hitscope: PathBuf,
+    pub live: Vec<Runner>,
+    pub programs: PathBuf,
+}
+
+/// Builds them whole.
+pub fn build<'a>(workspace: &Workspace, files: impl Iterator<Item = &'a str>) -> Result<Built> {
+    apt::install(&packages())?;
+    let toolchain = probes::setup(workspace)?;
+    web::build(workspace)?;
+    let object = probes(workspace, &toolchain)?;
+    let cargo = |verb| {
+        let mut command = cargo(workspace, &toolchain, verb, &object);
+        command.arg("--release").env("HITSCOPE_WEB_DIST", workspace.web_dist());
+        command
+    };
+    let programs = folder(workspace).join("target").join(TRIPLE).join("release");
+    if !programs.exists() {
+        say!("first build for arm64: the SQL engine alone takes about 20 minutes on 2 cores");
+    }
+    run(cargo("build").args(crates(&BUILT)))?;
+    let mut command = cargo("test");
+    command.args(["--no-run", "--message-format=json-render-diagnostics"]).args(crates(&BUILT));
+    let live = test::runners(&read(command.args(files.flat_map(|file| ["--test", file])))?)?;
+    Ok(Built { hitscope: programs.join("hitscope"), live, programs })
+}
+
 fn packages() -> [Package; 3] {
     [
         Package {
@@ -96,7 +135,7 @@ fn packages() -> [Package; 3] {
     ]
 }
 
-fn folder(workspace: &Workspace) -> PathBuf {
+pub fn folder(workspace: &Workspace) -> PathBuf {
     workspace.cache.join("arm64")
 }
 
@@ -135,8 +174,6 @@ fn cargo(workspace: &Workspace, toolchain: &Toolchain, verb: &str, probes: &Path
     let mut command = toolchain.cargo();
     command
         .args([verb, "--locked", "-Zbuild-std=std,panic_unwind", "--target", TRIPLE])
-        // The tests run under emulation, where the decoders' random ones would take long.
-        .args(["--config", "profile.dev.package.hitscope-wire.opt-level=2"])
         .current_dir(&workspace.root)
         .env("CARGO_TARGET_DIR", folder(workspace).join("target"))
         .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc")

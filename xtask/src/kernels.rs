@@ -7,6 +7,7 @@ mod archive;
 mod fetch;
 mod guest;
 mod image;
+mod machine;
 mod mirror;
 mod report;
 mod tests;
@@ -16,13 +17,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::apt::{self, Package, Shown};
 use crate::process::say;
 use crate::tally::Tally;
 use crate::test::{self, Runner};
 use crate::workspace::Workspace;
-use crate::{build, setup};
+use crate::{arm64, build, setup};
 use fetch::{Kernel, Wanted};
-use guest::{Accelerator, Outcome};
+use guest::Outcome;
+use image::Contents;
+use machine::{Accelerator, Machine};
+use mirror::Mirror;
 
 /// Oldest first; the first and the last are those of `cargo xtask test`.
 const MATRIX: [Wanted; 5] = [
@@ -40,14 +45,14 @@ pub fn cannot_run() -> Option<&'static str> {
 
 /// Has the kernels of the whole matrix in the cache, where tests find the descriptions of their types.
 pub fn fetch(workspace: &Workspace) -> Result<()> {
-    fetch::fetch(workspace, &MATRIX).map(drop)
+    fetch::fetch(workspace, Machine::X86_64, &MATRIX).map(drop)
 }
 
 /// The guests of `cargo xtask test`.
 pub fn run_ends(workspace: &Workspace, live: &[Runner], tally: &mut Tally) -> Result<()> {
     let [oldest, .., newest] = MATRIX;
-    let kernels = fetch::fetch(workspace, &[oldest, newest])?;
-    run_in(workspace, live, &kernels, Accelerator::Tcg, tally)?;
+    let kernels = fetch::fetch(workspace, Machine::X86_64, &[oldest, newest])?;
+    run_in(workspace, &contents(workspace, live)?, &kernels, Accelerator::Tcg, tally)?;
     kernels.last().map_or(Ok(()), |newest| run_unit(workspace, newest, Accelerator::Tcg, tally))
 }
 
@@ -55,17 +60,16 @@ pub fn run_ends(workspace: &Workspace, live: &[Runner], tally: &mut Tally) -> Re
 pub fn run_all(workspace: &Workspace, versions: &[String], unit: bool, kvm: bool) -> Result<bool> {
     let wanted = match versions {
         [] if unit => vec![Wanted::Newest],
-        [] => MATRIX.to_vec(),
-        versions => versions.iter().map(|version| Wanted::parse(version)).collect::<Result<_>>()?,
+        versions => wanted(versions, &MATRIX)?,
     };
     setup::tests(workspace)?;
-    let kernels = fetch::fetch(workspace, &wanted)?;
+    let kernels = fetch::fetch(workspace, Machine::X86_64, &wanted)?;
     build::build(workspace)?;
     let accelerator = if kvm { guest::probe_kvm(workspace, &kernels[0])? } else { Accelerator::Tcg };
     let mut tally = Tally::default();
     if !unit {
         let (live, _) = test::build_tests(workspace, tests::files())?;
-        let outcomes = run_in(workspace, &live, &kernels, accelerator, &mut tally)?;
+        let outcomes = run_in(workspace, &contents(workspace, &live)?, &kernels, accelerator, &mut tally)?;
         println!("\n{}", report::tables(&outcomes));
     }
     for kernel in if unit { &kernels } else { &kernels[kernels.len() - 1..] } {
@@ -74,15 +78,55 @@ pub fn run_all(workspace: &Workspace, versions: &[String], unit: bool, kvm: bool
     Ok(tally.finish())
 }
 
+/// `cargo xtask test-kernels --arm64`; false when something failed.
+pub fn run_arm64(workspace: &Workspace, versions: &[String]) -> Result<bool> {
+    // Debian's lists name a 5.10 for it, but the package is gone.
+    let wanted = wanted(versions, &MATRIX[1..])?;
+    setup::tests(workspace)?;
+    apt::install(&[Package {
+        name: "qemu-system-arm",
+        shown_by: Shown::Program(&["qemu-system-aarch64"]),
+        why: "emulates arm64 machines",
+    }])?;
+    let machine = Machine::Arm64;
+    let kernels = fetch::fetch(workspace, machine, &wanted)?;
+    let root = machine.root(workspace);
+    Mirror::open(machine, &machine.kernels(workspace))?.unpack(&image::PACKAGES, &root)?;
+    let arm64::Built { hitscope, live, programs } = arm64::build(workspace, tests::files())?;
+    let contents = Contents { machine, root, hitscope, suites: tests::suites(&live)?, programs };
+    let mut tally = Tally::default();
+    let outcomes = run_in(workspace, &contents, &kernels, Accelerator::Tcg, &mut tally)?;
+    println!("\n{}", report::tables(&outcomes));
+    Ok(tally.finish())
+}
+
+fn wanted(versions: &[String], all: &[Wanted]) -> Result<Vec<Wanted>> {
+    match versions {
+        [] => Ok(all.to_vec()),
+        versions => versions.iter().map(|version| Wanted::parse(version)).collect(),
+    }
+}
+
+/// What this machine has itself.
+fn contents(workspace: &Workspace, live: &[Runner]) -> Result<Contents> {
+    Ok(Contents {
+        machine: Machine::X86_64,
+        root: Machine::X86_64.root(workspace),
+        hitscope: workspace.binary(),
+        suites: tests::suites(live)?,
+        programs: workspace.target().join("release"),
+    })
+}
+
 fn run_in(
     workspace: &Workspace,
-    live: &[Runner],
+    contents: &Contents,
     kernels: &[Kernel],
     accelerator: Accelerator,
     tally: &mut Tally,
 ) -> Result<Vec<Outcome>> {
-    let image = workspace.kernels().join("guest.cpio");
-    image::write(workspace, &tests::suites(live)?, &image).context("making the guests' files")?;
+    let image = contents.machine.kernels(workspace).join("guest.cpio");
+    image::write(contents, &image).context("making the guests' files")?;
     let one = |kernel| run_one(workspace, kernel, ("", tests::count()), &image, accelerator, tally);
     let outcomes = kernels.iter().map(one).collect();
     let _ = std::fs::remove_file(image);

@@ -66,6 +66,9 @@ enum Verb {
         /// Use KVM, where it boots a kernel within 20 s
         #[arg(long)]
         kvm: bool,
+        /// Compile all for arm64, and emulate that
+        #[arg(long, conflicts_with_all = ["unit", "kvm"])]
+        arm64: bool,
     },
     /// Compile for arm64 on another machine, and run unit tests under emulation
     CheckArm64,
@@ -116,7 +119,10 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
             return Err(command.exec()).context("starting hitscope");
         }
         Verb::Test { filter } => return Ok(exit_code(test::run_all(workspace, filter.as_deref()))),
-        Verb::TestKernels { versions, unit, kvm } => {
+        Verb::TestKernels { versions, arm64: true, .. } => {
+            return Ok(exit_code(kernels::run_arm64(workspace, &versions)?));
+        }
+        Verb::TestKernels { versions, unit, kvm, .. } => {
             return Ok(exit_code(kernels::run_all(workspace, &versions, unit, kvm)?));
         }
         Verb::CheckArm64 => return Ok(exit_code(arm64::run_all(workspace))),

@@ -7,12 +7,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use super::machine::Machine;
 use super::mirror::{Mirror, Package, Series};
 use crate::process::{describe, run, say};
 use crate::workspace::Workspace;
 
 /// A kernel in the cache.
 pub struct Kernel {
+    pub machine: Machine,
     /// As `uname -r` says.
     pub release: String,
     /// What QEMU boots.
@@ -62,15 +64,15 @@ fn parse_series(text: &str) -> Option<Series> {
 }
 
 /// These kernels, with what is missing or old fetched; costs a few files' look-ups when nothing is.
-pub fn fetch(workspace: &Workspace, wanted: &[Wanted]) -> Result<Vec<Kernel>> {
-    let folder = workspace.kernels();
+pub fn fetch(workspace: &Workspace, machine: Machine, wanted: &[Wanted]) -> Result<Vec<Kernel>> {
+    let folder = machine.kernels(workspace);
     fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-    let mirror = match Mirror::open(&folder) {
+    let mirror = match Mirror::open(machine, &folder) {
         Ok(mirror) => mirror,
         Err(error) => {
             say!("taking kernels of an earlier run, if there are any: {error:#}");
             let series = kept(&folder)?;
-            let kernels = wanted.iter().map(|wanted| cached(&folder.join(name(wanted.among(&series)?))));
+            let kernels = wanted.iter().map(|wanted| cached(machine, &folder.join(name(wanted.among(&series)?))));
             return kernels.collect::<Result<_>>().map_err(|_| error);
         }
     };
@@ -100,19 +102,19 @@ fn kept(folder: &Path) -> Result<Vec<Series>> {
 }
 
 /// What an earlier run left in the folder of a series.
-fn cached(folder: &Path) -> Result<Kernel> {
+fn cached(machine: Machine, folder: &Path) -> Result<Kernel> {
     let release =
         fs::read_to_string(folder.join("release")).with_context(|| format!("reading {}", folder.display()))?;
-    Ok(Kernel { release, vmlinux: folder.join("vmlinux") })
+    Ok(Kernel { machine, release, vmlinux: folder.join("vmlinux") })
 }
 
 /// The newest of a series, from the cache where it is there; an older one where the newest cannot be fetched.
 fn kernel(mirror: &Mirror, package: &Package, folder: &Path) -> Result<Kernel> {
-    let old = cached(folder).ok();
+    let old = cached(mirror.machine, folder).ok();
     match old {
         Some(old) if old.release == package.release => Ok(old),
         old => match (unpack(mirror, package, folder), old) {
-            (Ok(()), _) => cached(folder),
+            (Ok(()), _) => cached(mirror.machine, folder),
             (Err(error), Some(old)) => {
                 say!("taking {} of an earlier run: {error:#}", old.release);
                 Ok(old)
@@ -122,7 +124,7 @@ fn kernel(mirror: &Mirror, package: &Package, folder: &Path) -> Result<Kernel> {
     }
 }
 
-/// Fetches a kernel into its folder: `vmlinux`, `btf`, and `release`, which comes last.
+/// Fetches a kernel into its folder: `vmlinux`, the `btf` of this machine's kind, and `release`, which comes last.
 fn unpack(mirror: &Mirror, package: &Package, folder: &Path) -> Result<()> {
     let next = folder.with_file_name("next");
     let _ = fs::remove_dir_all(&next);
@@ -130,11 +132,17 @@ fn unpack(mirror: &Mirror, package: &Package, folder: &Path) -> Result<()> {
     fs::create_dir_all(&packed).with_context(|| format!("creating {}", packed.display()))?;
     let image = mirror.fetch(package, &packed)?;
     let vmlinux = next.join("vmlinux");
-    decompress(&image, &vmlinux)?;
-    let mut section = Command::new("objcopy");
-    section.arg("--dump-section").arg(format!(".BTF={}", next.join("btf").display())).arg(&vmlinux);
-    // Without an output it would write the input anew.
-    run(section.arg("/dev/null"))?;
+    match mirror.machine {
+        Machine::X86_64 => {
+            decompress(&image, &vmlinux)?;
+            let mut section = Command::new("objcopy");
+            section.arg("--dump-section").arg(format!(".BTF={}", next.join("btf").display())).arg(&vmlinux);
+            // Without an output it would write the input anew.
+            run(section.arg("/dev/null"))?;
+        }
+        // It is neither compressed nor has it sections.
+        Machine::Arm64 => fs::rename(&image, &vmlinux)?,
+    }
     fs::remove_dir_all(&packed)?;
     fs::write(next.join("release"), &package.release)?;
     let _ = fs::remove_dir_all(folder);

@@ -3,14 +3,15 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{fetch::Kernel, image};
-use crate::process::{find_program, say};
+use super::fetch::Kernel;
+use super::image;
+use super::machine::Accelerator;
+use crate::process::say;
 use crate::tally::{Counts, run_counted, show};
 use crate::workspace::Workspace;
 
@@ -18,14 +19,6 @@ use crate::workspace::Workspace;
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// As long as a guest may take to its first line, where it is only tried whether there is one.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
-
-/// How guests are run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accelerator {
-    /// Emulation: slow, and works everywhere.
-    Tcg,
-    Kvm,
-}
 
 /// What came of a guest.
 #[derive(Default, Debug)]
@@ -106,18 +99,13 @@ fn boot(
     log: &Path,
     take: &mut dyn FnMut(&str),
 ) -> Result<(Counts, Option<String>)> {
-    let qemu = find_program("qemu-system-x86_64").context("no qemu-system-x86_64 here: install qemu-system-x86")?;
-    let mut command = Command::new(qemu);
-    command.args(match accelerator {
-        // One thread for all CPUs: with more, a CPU may never see that the kernel has changed the code it is in, and trap for ever.
-        Accelerator::Tcg => ["-accel", "tcg,thread=single", "-cpu", "max"],
-        Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-    });
+    let mut command = kernel.machine.qemu(accelerator)?;
     command.args(["-m", "2048", "-smp", "2", "-nodefaults", "-no-user-config", "-display", "none"]);
     command.args(["-serial", "stdio", "-no-reboot", "-kernel"]).arg(&kernel.vmlinux).arg("-initrd").arg(image);
     // A panic ends it. Of the kernel's own messages those come that name it, and what goes wrong. On a busy machine its check
     // of the timer fails, and it would not go on.
-    command.args(["-append", "console=ttyS0 panic=-1 loglevel=6 mitigations=off no_timer_check"]);
+    let console = kernel.machine.serial();
+    command.arg("-append").arg(format!("console={console} panic=-1 loglevel=6 mitigations=off no_timer_check"));
     let mut file = create(log)?;
     run_counted(&mut command, limit, |line| {
         // A full disk must not end the guest.

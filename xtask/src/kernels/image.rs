@@ -9,9 +9,9 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::archive::Archive;
+use super::machine::Machine;
 use super::tests::Suite;
-use crate::process::{find_program, is_root, read, run};
-use crate::workspace::Workspace;
+use crate::process::{is_root, read, run};
 
 const POSTGRES: &str = "/usr/lib/postgresql/15";
 const POSTGRES_SHARE: &str = "/usr/share/postgresql/15";
@@ -49,24 +49,32 @@ echo \"guest: ended $?\"
 poweroff -f
 ";
 
+/// Packages of which guests have something, with all that these depend on.
+pub const PACKAGES: [&str; 5] = ["busybox", "openssl", "postgresql-15", "postgresql-client-15", "libgcc-s1"];
+
+/// What a guest is to run, and what for.
+pub struct Contents {
+    pub machine: Machine,
+    /// Where Debian's programs lie as in the guest.
+    pub root: PathBuf,
+    pub hitscope: PathBuf,
+    pub suites: Vec<Suite>,
+    /// Folder of [`super::tests::PROGRAMS`].
+    pub programs: PathBuf,
+}
+
 /// Writes the archive; the same for all kernels, since none needs a module.
-pub fn write(workspace: &Workspace, suites: &[Suite], to: &Path) -> Result<()> {
-    let mut image = Image::create(to)?;
-    image.base("", "")?;
-    image.archive.text("/init", 0o755, INIT)?;
+pub fn write(contents: &Contents, to: &Path) -> Result<()> {
+    let Contents { machine, root, hitscope, suites, programs } = contents;
+    let mut image = Image::create(to, *machine, root, INIT)?;
+    image.users("", "")?;
     image.postgres()?;
-    image.program(&workspace.binary(), Path::new("/usr/bin/hitscope"))?;
-    for program in ["busybox", "openssl"] {
-        let path = find_program(program).with_context(|| format!("no {program} here"))?;
-        image.program(&path, &Path::new("/usr/bin").join(program))?;
-    }
-    for suite in suites {
-        image.program(&suite.executable, &suite.executable)?;
-    }
-    // Beside which the tests look for them.
-    for program in super::tests::PROGRAMS {
-        let path = workspace.target().join("release").join(program);
-        image.program(&path, &path)?;
+    image.program(hitscope, Path::new("/usr/bin/hitscope"))?;
+    image.tool("openssl")?;
+    // The tests look for programs beside themselves.
+    let programs = super::tests::PROGRAMS.map(|program| programs.join(program));
+    for path in suites.iter().map(|suite| &suite.executable).chain(&programs) {
+        image.program(path, path)?;
     }
     image.archive.text("/tests", 0o755, &script(suites))?;
     image.archive.finish()
@@ -74,12 +82,8 @@ pub fn write(workspace: &Workspace, suites: &[Suite], to: &Path) -> Result<()> {
 
 /// Writes an archive that only says that it is up.
 pub fn write_bare(to: &Path) -> Result<()> {
-    let mut image = Image::create(to)?;
-    image.base("", "")?;
-    image.archive.text("/init", 0o755, INIT)?;
+    let mut image = Image::create(to, Machine::X86_64, Path::new("/"), INIT)?;
     image.archive.text("/tests", 0o755, "")?;
-    let busybox = find_program("busybox").context("no busybox here")?;
-    image.program(&busybox, Path::new("/usr/bin/busybox"))?;
     image.archive.finish()
 }
 
@@ -104,42 +108,63 @@ fn script(suites: &[Suite]) -> String {
 /// What a guest holds, as it is written.
 pub struct Image {
     pub archive: Archive,
+    machine: Machine,
+    /// Where Debian's files lie as in the guest.
+    root: PathBuf,
     libraries: BTreeSet<PathBuf>,
 }
 
 impl Image {
-    pub fn create(to: &Path) -> Result<Self> {
-        Ok(Self { archive: Archive::create(to)?, libraries: BTreeSet::new() })
+    /// Begins one, with what every guest has.
+    pub fn create(to: &Path, machine: Machine, root: &Path, init: &str) -> Result<Self> {
+        let (archive, libraries) = (Archive::create(to)?, BTreeSet::new());
+        let mut image = Self { archive, machine, root: root.to_owned(), libraries };
+        for folder in ["/dev", "/proc", "/sys", "/run", "/root", "/usr/sbin"] {
+            image.archive.folder(Path::new(folder), 0o755, 0)?;
+        }
+        image.archive.folder(Path::new("/tmp"), 0o1777, 0)?;
+        image.archive.text("/etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n")?;
+        let openssl = Path::new("/etc/ssl/openssl.cnf");
+        // `openssl` looks for it under its own folder.
+        for path in [openssl, Path::new("/usr/lib/ssl/openssl.cnf")] {
+            image.archive.copy(&image.here(openssl), path, 0)?;
+        }
+        image.archive.text("/init", 0o755, init)?;
+        image.tool("busybox")?;
+        Ok(image)
     }
 
-    /// What every guest has; and lines of more users and groups.
-    pub fn base(&mut self, users: &str, groups: &str) -> Result<()> {
-        for folder in ["/dev", "/proc", "/sys", "/run", "/root", "/usr/sbin"] {
-            self.archive.folder(Path::new(folder), 0o755, 0)?;
-        }
-        self.archive.folder(Path::new("/tmp"), 0o1777, 0)?;
+    /// Those of every guest, and lines of others.
+    pub fn users(&mut self, users: &str, groups: &str) -> Result<()> {
         self.archive.text("/etc/passwd", 0o644, &format!("{PASSWD}{users}"))?;
-        self.archive.text("/etc/group", 0o644, &format!("{GROUP}{groups}"))?;
-        self.archive.text("/etc/hosts", 0o644, "127.0.0.1 localhost\n::1 localhost\n")?;
-        let openssl = Path::new("/etc/ssl/openssl.cnf");
-        self.archive.copy(openssl, openssl, 0)?;
-        // `openssl` looks for it under its own folder.
-        self.archive.copy(openssl, Path::new("/usr/lib/ssl/openssl.cnf"), 0)
+        self.archive.text("/etc/group", 0o644, &format!("{GROUP}{groups}"))
+    }
+
+    /// Where a path of the guest's is on this machine.
+    fn here(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// One of Debian's programs, at its place.
+    pub fn debian(&mut self, path: &Path) -> Result<()> {
+        self.program(&self.here(path), path)
+    }
+
+    /// One of Debian's programs, by its name.
+    pub fn tool(&mut self, name: &str) -> Result<()> {
+        let mut paths = ["/usr/bin", "/bin"].iter().map(|folder| Path::new(folder).join(name));
+        let path = paths.find(|path| self.here(path).exists()).with_context(|| format!("no {name} here"))?;
+        self.debian(&path)
     }
 
     /// A program and the libraries that it names.
     pub fn program(&mut self, from: &Path, to: &Path) -> Result<()> {
         self.archive.copy(from, to, 0)?;
-        self.libraries_of(from)
-    }
-
-    fn libraries_of(&mut self, program: &Path) -> Result<()> {
-        let output = Command::new("ldd").arg(program).output().context("starting ldd")?;
-        // It fails for a program without any.
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
+        for line in self.machine.ldd(&self.root, from)?.lines() {
             let Some(library) = library(line)? else { continue };
             if self.libraries.insert(library.clone()) {
-                self.archive.copy(&library, &library, 0)?;
+                let inside = library.strip_prefix(&self.root).unwrap_or(&library);
+                self.archive.copy(&library, &Path::new("/").join(inside), 0)?;
             }
         }
         Ok(())
@@ -147,23 +172,25 @@ impl Image {
 
     /// Server and clients, and a fresh database folder.
     fn postgres(&mut self) -> Result<()> {
-        let (bin, lib, share) =
-            (Path::new(POSTGRES).join("bin"), Path::new(POSTGRES).join("lib"), Path::new(POSTGRES_SHARE));
+        let bin = Path::new(POSTGRES).join("bin");
+        let (lib, share) = (Path::new(POSTGRES).join("lib"), Path::new(POSTGRES_SHARE));
         for program in ["pg_isready", "pgbench", "postgres", "psql"] {
-            self.program(&bin.join(program), &bin.join(program))?;
+            self.debian(&bin.join(program))?;
         }
         // The compiler of expressions is larger than all the rest, and is done without where it is missing.
         let wanted = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.ends_with(".so") && name != "llvmjit.so"
         };
-        for entry in fs::read_dir(&lib).with_context(|| format!("reading {}", lib.display()))? {
+        let here = self.here(&lib);
+        for entry in fs::read_dir(&here).with_context(|| format!("reading {}", here.display()))? {
             let path = entry?.path();
             if wanted(&path) {
-                self.program(&path, &path)?;
+                self.program(&path, &lib.join(path.file_name().context("an entry has a name")?))?;
             }
         }
-        self.archive.tree(share, share, 0, &|path| path.extension().is_none_or(|extension| extension != "mo"))?;
+        let wanted = |path: &Path| path.extension().is_none_or(|extension| extension != "mo");
+        self.archive.tree(&self.here(share), share, 0, &wanted)?;
         // The cache may lie where nobody else gets.
         let folder = std::env::temp_dir().join(format!("hitscope-cluster-{}", std::process::id()));
         make_cluster(&bin, &folder)?;

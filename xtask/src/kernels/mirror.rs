@@ -2,14 +2,16 @@
 //! machine's package lists and its installed packages stay as they are.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
-use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
+use super::machine::Machine;
 use crate::process::{is_root, read, run, say};
+use crate::stamp::Inputs;
 
 /// Suites with kernels of other versions. The security suites follow the long-term ones, backports the newest.
 const SECURITY_SUITES: [&str; 2] = ["bullseye-security", "bookworm-security"];
@@ -23,6 +25,7 @@ pub type Series = (u32, u32);
 
 /// The image packages of one series are told apart by their name's numbers; the newest counts.
 pub struct Mirror {
+    pub machine: Machine,
     folder: PathBuf,
     newest: BTreeMap<Series, Package>,
 }
@@ -36,8 +39,8 @@ pub struct Package {
 
 impl Mirror {
     /// Reads the package lists, anew where they are older than a day.
-    pub fn open(folder: &Path) -> Result<Self> {
-        let mut mirror = Self { folder: folder.join("apt"), newest: BTreeMap::new() };
+    pub fn open(machine: Machine, folder: &Path) -> Result<Self> {
+        let mut mirror = Self { machine, folder: folder.join("apt"), newest: BTreeMap::new() };
         let stamp = mirror.folder.join("updated");
         let age = stamp.metadata().and_then(|data| data.modified()).map(|time| SystemTime::now().duration_since(time));
         let fresh = matches!(age, Ok(Ok(age)) if age < LISTS_LAST);
@@ -49,7 +52,7 @@ impl Mirror {
         }
         mirror.newest = mirror.images()?;
         if mirror.newest.is_empty() {
-            bail!("Debian's package lists name no kernel for {}", architecture()?);
+            bail!("Debian's package lists name no kernel for {}", machine.debian());
         }
         Ok(mirror)
     }
@@ -66,7 +69,7 @@ impl Mirror {
         for folder in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(self.folder.join(folder))?;
         }
-        fs::write(self.folder.join("sources.list"), archives.sources())?;
+        fs::write(self.folder.join("sources.list"), archives.sources(self.machine))?;
         say!("apt-get update, with lists of our own ({} and {})", SECURITY_SUITES.join(", "), SUITES.join(", "));
         run(self.apt("apt-get").args(["-qq", "update"]))?;
         fs::write(stamp, "").with_context(|| format!("writing {}", stamp.display()))
@@ -78,6 +81,8 @@ impl Mirror {
         let mut option = |name: &str, value: String| {
             command.arg("-o").arg(format!("{name}={value}"));
         };
+        option("APT::Architecture", self.machine.debian().into());
+        option("APT::Architectures", self.machine.debian().into());
         option("Dir::Etc::sourcelist", self.folder.join("sources.list").display().to_string());
         option("Dir::State::lists", self.folder.join("lists").display().to_string());
         option("Dir::Cache", self.folder.display().to_string());
@@ -99,7 +104,7 @@ impl Mirror {
 
     /// The newest image of each series: what a metapackage names, or else what is there.
     fn images(&self) -> Result<BTreeMap<Series, Package>> {
-        let architecture = architecture()?;
+        let architecture = self.machine.debian();
         let names = read(self.apt("apt-cache").args(["pkgnames", "linux-image-"]))?;
         let meta: Vec<String> = names
             .lines()
@@ -139,13 +144,32 @@ impl Mirror {
         run(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(folder))?;
         find(folder, &|name| name.starts_with("vmlinuz")).with_context(|| format!("{name} holds no vmlinuz"))
     }
-}
 
-/// Debian's name of this machine's architecture.
-fn architecture() -> Result<&'static str> {
-    match env::consts::ARCH {
-        "x86_64" => Ok("amd64"),
-        other => bail!("kernels are booted on x86_64 only, and this is {other}"),
+    /// Fetches packages with all that they depend on, and unpacks them below `root`; costs a look-up when they are there.
+    pub fn unpack(&self, packages: &[&str], root: &Path) -> Result<()> {
+        let stamp = root.with_extension("stamp");
+        let inputs = Inputs::new().value(packages);
+        if inputs.is_done(&stamp) && root.exists() {
+            return Ok(());
+        }
+        say!("fetch {} for {} from Debian into {}", packages.join(", "), self.machine.debian(), root.display());
+        let _ = fs::remove_dir_all(root);
+        fs::create_dir_all(root).with_context(|| format!("creating {}", root.display()))?;
+        let archives = self.folder.join("archives");
+        // Others may be older ones of the same.
+        run(self.apt("apt-get").arg("clean"))?;
+        run(self
+            .apt("apt-get")
+            .args(["-qq", "--yes", "--no-install-recommends", "--download-only", "install"])
+            .args(packages))?;
+        for entry in fs::read_dir(&archives).with_context(|| format!("reading {}", archives.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                run(Command::new("dpkg-deb").arg("--extract").arg(&path).arg(root))?;
+            }
+        }
+        run(self.apt("apt-get").arg("clean"))?;
+        inputs.mark_done(&stamp)
     }
 }
 
@@ -197,6 +221,8 @@ fn find(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Option<PathBuf> {
 struct Archives {
     main: String,
     security: String,
+    /// That of this machine.
+    suite: String,
 }
 
 impl Archives {
@@ -207,21 +233,25 @@ impl Archives {
                 let mut words = line.split(' ');
                 let (uri, suite, component) = (words.next()?, words.next()?, words.next()?);
                 let ours = component == "main" && suite.ends_with("-security") == secures;
-                (ours && uri.trim_end_matches('/').ends_with(path)).then(|| uri.to_owned())
+                (ours && uri.trim_end_matches('/').ends_with(path)).then(|| (uri.to_owned(), suite.to_owned()))
             })
         };
         match (find("/debian", false), find("/debian-security", true)) {
-            (Some(main), Some(security)) => Ok(Self { main, security }),
+            (Some((main, _)), Some((security, suite))) => {
+                Ok(Self { main, security, suite: suite.trim_end_matches("-security").to_owned() })
+            }
             _ => {
                 bail!("this machine's apt has no sources of Debian and its security updates, so no kernels can be had")
             }
         }
     }
 
-    fn sources(&self) -> String {
+    fn sources(&self, machine: Machine) -> String {
         let line = |uri: &str, suite: &str| format!("deb [target=Packages signed-by={KEYRING}] {uri} {suite} main\n");
         let security = SECURITY_SUITES.iter().map(|suite| line(&self.security, suite));
-        security.chain(SUITES.iter().map(|suite| line(&self.main, suite))).collect()
+        // Of another architecture programs are wanted, too.
+        let programs = (machine != Machine::X86_64).then(|| line(&self.main, &self.suite));
+        security.chain(SUITES.iter().map(|suite| line(&self.main, suite))).chain(programs).collect()
     }
 }
 
@@ -254,7 +284,10 @@ mod tests {
                        http://mirror/debian/ bookworm-updates main\nhttp://safe/debian-security bookworm-security main\n";
         let archives = Archives::of(targets).unwrap();
         assert_eq!((&*archives.main, &*archives.security), ("http://mirror/debian/", "http://safe/debian-security"));
-        assert!(archives.sources().contains("http://safe/debian-security bullseye-security main\n"));
+        let has = |machine, line| archives.sources(machine).contains(line);
+        assert!(has(Machine::X86_64, "http://safe/debian-security bullseye-security main\n"));
+        const PROGRAMS: &str = "http://mirror/debian/ bookworm main\n";
+        assert!(has(Machine::Arm64, PROGRAMS) && !has(Machine::X86_64, PROGRAMS));
         assert!(Archives::of("http://mirror/debian/ bookworm main\n").is_err());
     }
 }

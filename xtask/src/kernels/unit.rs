@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::image::Image;
-use crate::process::find_program;
+use super::machine::Machine;
 use crate::workspace::Workspace;
 
 /// Beside which lie its own programs.
@@ -88,18 +88,14 @@ poweroff -f
 
 /// Writes the archive.
 pub fn write(workspace: &Workspace, to: &Path) -> Result<()> {
-    let mut image = Image::create(to)?;
-    image.base("hitscope:x:990:990::/:/usr/sbin/nologin\n", "hitscope:x:990:\n")?;
-    image.archive.text("/init", 0o755, INIT)?;
+    let mut image = Image::create(to, Machine::X86_64, Path::new("/"), INIT)?;
+    image.users("hitscope:x:990:990::/:/usr/sbin/nologin\n", "hitscope:x:990:\n")?;
     image.program(&workspace.binary(), Path::new("/usr/local/bin/hitscope"))?;
     let beside = Path::new(SYSTEMD).parent().context("a folder")?;
     for path in [Path::new(SYSTEMD), &beside.join("systemd-shutdown"), &beside.join("systemd-cgroups-agent")] {
-        image.program(path, path)?;
+        image.debian(path)?;
     }
-    for program in ["busybox", "systemctl"] {
-        let path = find_program(program).with_context(|| format!("no {program} here"))?;
-        image.program(&path, &Path::new("/usr/bin").join(program))?;
-    }
+    image.tool("systemctl")?;
     for unit in UNITS {
         let path = beside.join("system").join(unit);
         image.archive.copy(&path, &path, 0)?;
