@@ -65,17 +65,16 @@ impl Compressed {
 
 /// How much `bytes` look like requests that are compressed.
 pub fn detect(bytes: &[u8]) -> Credit {
+    if bytes.get(3).is_some_and(|number| *number != 0) {
+        return Credit::No;
+    }
     let judged = judge(bytes);
     let (Credit::Yes, Some(size)) = (judged, length(bytes)) else { return judged };
     let rest = &bytes[HEADER_BYTES..];
     let mut within = Vec::new();
     contents(&rest[..rest.len().min(size + LENGTH_BYTES)], &mut |bytes| within.extend_from_slice(bytes));
-    match bytes[3] {
-        // Of what is compressed, nothing may be there yet.
-        0 if within.is_empty() => Credit::Maybe,
-        0 => detect_requests(&within),
-        _ => Credit::No,
-    }
+    // Of what is compressed, nothing may be there yet.
+    if within.is_empty() { Credit::Maybe } else { detect_requests(&within) }
 }
 
 fn uncompress(message: &Message<'_>, on: &mut dyn FnMut(Piece<'_>)) {
@@ -123,8 +122,10 @@ fn length(bytes: &[u8]) -> Option<usize> {
 
 /// How much `bytes` look like a packet.
 fn judge(bytes: &[u8]) -> Credit {
-    let (Some(size), Some(before)) = (length(bytes), bytes.get(HEADER_BYTES..).and_then(length)) else {
-        return Credit::Maybe;
+    let (size, before) = match (length(bytes), bytes.get(HEADER_BYTES..).and_then(length)) {
+        (Some(0), _) => return Credit::No,
+        (Some(size), Some(before)) => (size, before),
+        _ => return Credit::Maybe,
     };
     let rest = &bytes[HEADER_BYTES + LENGTH_BYTES..];
     let fits = match before {
