@@ -69,7 +69,9 @@ pub fn run_in(workspace: &Workspace, tally: &mut Tally) {
     let cargo = |verb| {
         let mut command = cargo(workspace, &toolchain, verb, &object);
         // The tests run under emulation, where the decoders' random ones would take long.
-        command.args(["--config", "profile.dev.package.hitscope-wire.opt-level=2"]);
+        for package in ["hitscope-wire", "zlib-rs"] {
+            command.arg("--config").arg(format!("profile.dev.package.{package}.opt-level=2"));
+        }
         command
     };
     tally.check("types of user space for arm64", || run(cargo("check").arg("--tests").args(crates(&CHECKED))));
