@@ -58,9 +58,12 @@ pub fn run(workspace: &Workspace, folder: &Folder, rounds: usize) -> Result<()> 
             let before = cost();
             let attached = match VARIANTS[index] {
                 Variant::Empty => Attached::Pair(EmptyPair::attach()?),
-                Variant::Probe => {
-                    Attached::Daemon(Daemon::start(workspace, folder.path(), &["sched", "sockets"], &["--no-serve"])?)
-                }
+                Variant::Probe => Attached::Daemon(Daemon::start(
+                    workspace,
+                    folder.path(),
+                    &["sched", "sockets", "connections", "tls"],
+                    &["--no-serve"],
+                )?),
                 Variant::All => Attached::Daemon(Daemon::start(workspace, folder.path(), &[], &["--no-serve"])?),
                 Variant::Bpftrace => Attached::Bpftrace(Bpftrace::start(folder)?),
             };
