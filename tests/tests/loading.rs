@@ -153,8 +153,11 @@ fn copies_do_what_those_before_could_not() {
     let settings = Settings { disabled, ..Settings::default() };
     for (copies, beside_others) in [(1, true), (1, false), (3, true), (3, false)] {
         let mut probes = Probes::load(&settings).expect("the probes");
-        for copy in 1..=copies {
-            probes.attach_next_copies(beside_others || copy < copies).expect("those before are gone");
+        for _ in 0..copies {
+            probes.attach_next_copies();
+        }
+        if !beside_others {
+            probes.detach_other_copies().expect("those before are gone");
         }
         let (mut one, mut other) = UnixStream::pair().expect("a pair");
         for _ in 0..CALLS {

@@ -322,21 +322,18 @@ impl Probes {
         sink(Event::Lost(&losses));
     }
 
-    /// Has a second copy of programs run from the start on, for a kernel that is known to skip programs: until that shows and the copy
-    /// is attached, things go by unseen.
-    pub fn expect_skips(&mut self) {
+    /// Has the next copies of programs run beside those before, as happens where the kernel skips these. To be called before that shows on
+    /// a kernel that is known to: until it shows and they are attached, things go by unseen.
+    pub fn attach_next_copies(&mut self) {
         self.skips.attach_next(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object);
     }
 
-    /// Attaches the next copies of programs, as happens where the kernel skips those before, and leaves these as they are or takes
-    /// them away: so tests see that nothing is counted twice or missing.
+    /// Takes the copies before the last away, as if the kernel skipped them each time: so tests see that nothing is missing.
     ///
     /// # Errors
     /// When they cannot be taken away.
-    pub fn attach_next_copies(&mut self, beside_others: bool) -> Result<(), Refusal> {
-        let object = &mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object;
-        self.skips.attach_next(object);
-        if beside_others { Ok(()) } else { self.skips.detach_others(object) }
+    pub fn detach_other_copies(&mut self) -> Result<(), Refusal> {
+        self.skips.detach_others(&mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).object)
     }
 
     /// Does something while the kernel lacks one of the programs that have copies, as where it skips it: so tests see what comes of

@@ -61,7 +61,7 @@ fn load_probes(host: &Host, settings: &probes::Settings, beside: Capabilities) -
             .help("`hitscope check` tells what to do about each"));
     }
     if host.at_least(SKIPS_PROGRAMS) == Some(true) {
-        probes.expect_skips();
+        probes.attach_next_copies();
     }
     needed_on(&mut probes).explain(PRIVILEGES)?.and(beside).keep_only().explain(PRIVILEGES)?;
     os::close_to_debuggers().explain(PRIVILEGES)?;

@@ -34,7 +34,7 @@ impl Player {
     /// A segment of `bytes` of which so much is captured from front and end. Each call takes 100 ns, and 900 pass
     /// before the next.
     pub fn part(&mut self, from_client: bool, bytes: &[u8], head: usize, tail: usize) {
-        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
+        let direction = self.direction(from_client);
         self.time_ns += 1000;
         let head = head.min(bytes.len());
         let tail = tail.min(bytes.len() - head);
@@ -60,26 +60,31 @@ impl Player {
         assert!(memory <= self.limit, "{memory} bytes");
     }
 
+    fn direction(&self, from_client: bool) -> Direction {
+        if from_client == self.client { Direction::Sent } else { Direction::Received }
+    }
+
+    /// Where the direction of a turn stands.
+    fn offset(&mut self, turn: &Turn) -> &mut u64 {
+        let direction = self.direction(turn.parts().0);
+        &mut self.offsets[direction.index()]
+    }
+
     /// Bytes that go by unseen.
     pub fn lose(&mut self, turn: &Turn) {
-        let (from_client, bytes) = turn.parts();
-        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
-        self.offsets[direction.index()] += bytes.len() as u64;
+        *self.offset(turn) += turn.parts().1.len() as u64;
     }
 
     /// Bytes that go by unseen, how many is not known.
     pub fn miss(&mut self, turn: &Turn) {
-        let (from_client, _) = turn.parts();
-        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
         // As the probe counts it.
-        self.offsets[direction.index()] += 1 << 40;
+        *self.offset(turn) += 1 << 40;
     }
 
     /// The same segment once more.
     pub fn again(&mut self, turn: &Turn) {
         let (from_client, bytes) = turn.parts();
-        let direction = if from_client == self.client { Direction::Sent } else { Direction::Received };
-        self.offsets[direction.index()] -= bytes.len() as u64;
+        *self.offset(turn) -= bytes.len() as u64;
         self.part(from_client, bytes, bytes.len(), 0);
     }
 

@@ -37,8 +37,8 @@ use self::{
 use crate::{
     connection::{Context, Decoder, Detection, Opening},
     outcome::{Outcome, Protocol, Side, Verdict},
-    reassembly::Reassembly,
-    segment::{Direction, Segment},
+    reassembly::{Piece, Reassembly},
+    segment::{Direction, Moment, Segment},
     settings::Settings,
     stream::{Credit, Event, Stream},
 };
@@ -146,12 +146,7 @@ impl Mysql {
             Event::Regained { .. } => {}
         };
         let pieces = streams[segment.direction.index()].pieces(segment);
-        match compressed {
-            None => client.take(pieces, turned, &moment, on),
-            Some(compressed) => compressed[0].take(pieces, turned, &moment, &mut |piece, turned| {
-                client.take(iter::once(piece), turned, &moment, on);
-            }),
-        }
+        take(client, compressed.as_mut().map(|both| &mut both[0]), pieces, turned, &moment, on);
     }
 
     fn answers(&mut self, segment: &Segment<'_>, turned: bool, context: &mut Context<'_>) {
@@ -173,12 +168,7 @@ impl Mysql {
             }
         };
         let pieces = streams[segment.direction.index()].pieces(segment);
-        match compressed {
-            None => server.take(pieces, turned, &moment, on),
-            Some(compressed) => compressed[1].take(pieces, turned, &moment, &mut |piece, turned| {
-                server.take(iter::once(piece), turned, &moment, on);
-            }),
-        }
+        take(server, compressed.as_mut().map(|both| &mut both[1]), pieces, turned, &moment, on);
         if login && !session.login {
             self.logged_in(context);
         }
@@ -196,6 +186,23 @@ impl Mysql {
                 self.verdict = Verdict::Ignored;
             }
         }
+    }
+}
+
+/// Gives one direction its pieces, or what was compressed in them.
+fn take<'a>(
+    stream: &mut Stream<Packets>,
+    compressed: Option<&mut Compressed>,
+    pieces: impl Iterator<Item = Piece<'a>>,
+    turned: bool,
+    moment: &Moment,
+    on: &mut dyn FnMut(Event<'_>),
+) {
+    match compressed {
+        None => stream.take(pieces, turned, moment, on),
+        Some(compressed) => compressed.take(pieces, turned, moment, &mut |piece, turned| {
+            stream.take(iter::once(piece), turned, moment, on);
+        }),
     }
 }
 
