@@ -67,7 +67,7 @@ fn as_root_the_server_is_an_ordinary_user_without_capabilities() {
     fs::set_permissions(&above, fs::Permissions::from_mode(0o700)).expect("a closed folder");
     daemon.run();
     let server = daemon.server_pid();
-    assert_eq!(of_process(server, "Name"), "hitscope-serve");
+    assert_eq!(of_process(server, "Name"), "hitscope-server");
     for ids in ["Uid", "Gid", "Groups"] {
         let ids = of_process(server, ids);
         assert!(ids.split(' ').all(|id| id != "0"), "{ids}");

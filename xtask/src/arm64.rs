@@ -31,7 +31,7 @@ const TESTED: [&str; 2] = ["hitscope-schemas", "hitscope-wire"];
 const CHECKED: [&str; 3] = ["hitscope-collector", "hitscope-history", "hitscope-slack"];
 
 /// Crates that are built whole, always both: alone, they would want other features of what they depend on.
-const BUILT: [&str; 2] = ["hitscope", "hitscope-tests"];
+const BUILT: [&str; 3] = ["hitscope", "hitscope-server", "hitscope-tests"];
 
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
@@ -94,7 +94,6 @@ pub fn run_in(workspace: &Workspace, tally: &mut Tally) {
 
 /// The release, the live tests in these files, and where the programs are that they start.
 pub struct Built {
-    pub hitscope: PathBuf,
     pub live: Vec<Runner>,
     pub programs: PathBuf,
 }
@@ -118,7 +117,7 @@ pub fn build<'a>(workspace: &Workspace, files: impl Iterator<Item = &'a str>) ->
     let mut command = cargo("test");
     command.args(["--no-run", "--message-format=json-render-diagnostics"]).args(crates(&BUILT));
     let live = test::runners(&read(command.args(files.flat_map(|file| ["--test", file])))?)?;
-    Ok(Built { hitscope: programs.join("hitscope"), live, programs })
+    Ok(Built { live, programs })
 }
 
 fn packages() -> [Package; 3] {

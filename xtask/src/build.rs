@@ -1,13 +1,16 @@
-//! Builds the binary: probes and page first, then the workspace.
+//! Builds the programs: probes and page first, then the workspace.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
 use crate::process::{run, say};
-use crate::workspace::Workspace;
+use crate::stamp::Inputs;
+use crate::workspace::{PROGRAMS, Workspace};
 use crate::{probes, web};
 
 /// Cargo for the workspace, with the build folder outside the clone and what the build scripts embed.
@@ -25,7 +28,7 @@ pub fn cargo(workspace: &Workspace, verb: &str) -> Command {
     command
 }
 
-/// Builds everything; the binary lies in `target/release/hitscope` of the clone.
+/// Builds everything; the programs lie in `target/release` of the clone. Returns the one that people start.
 pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     prepare(workspace)?;
     run(&mut cargo(workspace, "build"))?;
@@ -64,20 +67,38 @@ pub fn prepare(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Links the built binary into the clone, atomically: it may be running.
+/// Brings the built programs into the clone, each in one step: it may be running. Their symbols, a fifth of what the linker
+/// writes, go to a file beside each, where debuggers and profilers look for them.
 pub fn publish(workspace: &Workspace) -> Result<PathBuf> {
-    let built = workspace.target().join("release/hitscope");
-    let binary = workspace.binary();
-    let folder = binary.parent().context("the binary lies in a folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
-    let next = binary.with_extension("next");
-    let _ = fs::remove_file(&next);
-    // Another file system takes no link.
-    if fs::hard_link(&built, &next).is_err() {
-        fs::copy(&built, &next).with_context(|| format!("copying {}", built.display()))?;
+    for name in PROGRAMS {
+        let built = workspace.target().join("release").join(name);
+        let program = workspace.program(name);
+        let symbols = program.with_file_name(format!("{name}.debug"));
+        let made_of = Inputs::new().value((modified(&built)?, "--strip-all"));
+        let stamp = program.with_file_name(format!("{name}.stamp"));
+        if made_of.is_done(&stamp) && program.exists() {
+            continue;
+        }
+        let folder = program.parent().context("the program lies in a folder")?;
+        fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+        let next = program.with_file_name(format!("{name}.next"));
+        run(Command::new("objcopy").arg("--only-keep-debug").arg(&built).arg(&symbols))?;
+        run(Command::new("objcopy").args(["--strip-all"]).arg(link_to(&symbols)).args([&built, &next]))?;
+        fs::rename(&next, &program).with_context(|| format!("replacing {}", program.display()))?;
+        made_of.mark_done(&stamp)?;
     }
-    fs::rename(&next, &binary).with_context(|| format!("replacing {}", binary.display()))?;
-    // A rename between two links of one file does nothing and leaves both.
-    let _ = fs::remove_file(&next);
-    Ok(binary)
+    Ok(workspace.binary())
+}
+
+/// `objcopy`'s option that says where the symbols are.
+fn link_to(symbols: &Path) -> OsString {
+    let mut option = OsString::from("--add-gnu-debuglink=");
+    option.push(symbols);
+    option
+}
+
+/// Size and time of a file's last change.
+fn modified(path: &Path) -> Result<(u64, SystemTime)> {
+    let data = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
+    Ok((data.len(), data.modified()?))
 }

@@ -92,8 +92,8 @@ pub fn run_arm64(workspace: &Workspace, versions: &[String]) -> Result<bool> {
     let kernels = fetch::fetch(workspace, machine, &wanted)?;
     let root = machine.root(workspace);
     Mirror::open(machine, &machine.kernels(workspace))?.unpack(&image::PACKAGES, &root)?;
-    let arm64::Built { hitscope, live, programs } = arm64::build(workspace, tests::files())?;
-    let contents = Contents { machine, root, hitscope, suites: tests::suites(&live)?, programs };
+    let arm64::Built { live, programs } = arm64::build(workspace, tests::files())?;
+    let contents = Contents { machine, root, release: programs.clone(), suites: tests::suites(&live)?, programs };
     let mut tally = Tally::default();
     let outcomes = run_in(workspace, &contents, &kernels, Accelerator::Tcg, &mut tally)?;
     println!("\n{}", report::tables(&outcomes));
@@ -112,7 +112,7 @@ fn contents(workspace: &Workspace, live: &[Runner]) -> Result<Contents> {
     Ok(Contents {
         machine: Machine::X86_64,
         root: Machine::X86_64.root(workspace),
-        hitscope: workspace.binary(),
+        release: workspace.root.join("target/release"),
         suites: tests::suites(live)?,
         programs: workspace.target().join("release"),
     })

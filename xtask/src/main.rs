@@ -43,7 +43,7 @@ enum Verb {
     Probes,
     /// Build the web page
     Web,
-    /// Build the release binary: target/release/hitscope
+    /// Build the programs: target/release/hitscope and hitscope-server
     Build,
     /// Build, and start `hitscope run` as root: `cargo xtask run -- --listen 127.0.0.1:7460`
     Run {

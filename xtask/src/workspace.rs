@@ -12,6 +12,9 @@ pub struct Workspace {
     pub cache: PathBuf,
 }
 
+/// What is built for users.
+pub const PROGRAMS: [&str; 2] = ["hitscope", "hitscope-server"];
+
 impl Workspace {
     pub fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?.to_owned();
@@ -45,9 +48,14 @@ impl Workspace {
         self.root.join("target/probes/hitscope-probes.o")
     }
 
-    /// The release binary as users of the clone find it.
+    /// One of [`PROGRAMS`] as users of the clone find it: without symbols, which lie beside it.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.root.join("target/release").join(name)
+    }
+
+    /// The program that people start.
     pub fn binary(&self) -> PathBuf {
-        self.root.join("target/release/hitscope")
+        self.program("hitscope")
     }
 
     pub fn web(&self) -> PathBuf {

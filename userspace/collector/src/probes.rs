@@ -13,7 +13,6 @@ mod tls;
 mod uprobes;
 
 use std::{
-    collections::BTreeSet,
     hash::Hash,
     io::{self, Read},
     os::fd::AsRawFd,
@@ -27,6 +26,7 @@ use aya::{
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuHashMap, RingBuf},
     programs::Iter,
 };
+pub use hitscope_config::Probes as Settings;
 use hitscope_schemas::{
     connections::{DnsEvent, RemoteKey, RemoteStats},
     event::{self, EventHeader},
@@ -36,7 +36,7 @@ use hitscope_schemas::{
 };
 pub use load::{Error, Refusal};
 use load::{Loaded, Loader};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 pub use tls::Readable;
 pub use uprobes::are_known as uprobe_links;
 
@@ -45,50 +45,6 @@ use crate::{
     facts::ProcessSample,
     kernel::{self, btf::Resolved},
 };
-
-/// Configuration section `[probes]`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// Names of probes to leave off.
-    pub disabled: BTreeSet<String>,
-    /// Size of the ring buffer in bytes, rounded up to a power of two of pages.
-    pub ring_buffer_bytes: u32,
-    /// Sockets followed at a time; beyond that the one longest idle makes room.
-    pub max_sockets: u32,
-    /// Processes counted in one window.
-    pub max_processes: u32,
-    /// Pairs of process and syscall counted in one window.
-    pub max_syscalls: u32,
-    /// Open TCP connections that are followed.
-    pub max_tcp_connections: u32,
-    /// Pairs of process and remote counted in one window.
-    pub max_remotes: u32,
-    /// Bytes in one direction without a turn that are captured whole; beyond that only heads and tails.
-    pub capture_bytes: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            disabled: BTreeSet::new(),
-            ring_buffer_bytes: 8 << 20,
-            max_sockets: 16384,
-            max_processes: 16384,
-            max_syscalls: 16384,
-            max_tcp_connections: 32768,
-            max_remotes: 8192,
-            capture_bytes: 64 << 10,
-        }
-    }
-}
-
-impl Settings {
-    /// Names in `disabled` that are no probe's.
-    pub fn unknown_names(&self) -> impl Iterator<Item = &str> {
-        self.disabled.iter().map(String::as_str).filter(|name| REGISTRY.iter().all(|probe| probe.name != *name))
-    }
-}
 
 /// One probe.
 pub struct Definition {

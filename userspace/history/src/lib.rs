@@ -12,7 +12,7 @@ mod list;
 mod merge;
 mod open;
 mod retention;
-pub mod settings;
+mod settings;
 mod sort;
 pub mod status;
 #[cfg(test)]

@@ -61,11 +61,11 @@ impl Catalogue {
         settings: &Settings,
         now_ns: u64,
     ) -> Result<Evicted, Error> {
-        let max_age_ns = u64::try_from(settings.max_age.as_nanos()).unwrap_or(u64::MAX);
+        let max_age_ns = u64::try_from(settings.max_age.0.as_nanos()).unwrap_or(u64::MAX);
         let mut evicted = Evicted::default();
         while let Some((&(start, table), &bytes)) = self.bytes.first_key_value() {
             let expired = start.saturating_add(CUBE_NS).saturating_add(max_age_ns) <= now_ns;
-            if !expired && self.total <= settings.max_bytes {
+            if !expired && self.total <= settings.max_bytes.0 {
                 break;
             }
             let path = path(table, start);

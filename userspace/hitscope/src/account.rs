@@ -1,8 +1,9 @@
 //! Whom the server runs as.
 
+use hitscope_base::{Explain, Failure};
+
 use crate::{
     capabilities::Capabilities,
-    failure::{Explain, Failure},
     os::{self, Ids},
 };
 

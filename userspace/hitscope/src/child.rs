@@ -7,18 +7,20 @@ use std::{
     io::{self, Write},
     os::unix::process::{CommandExt, parent_id},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, ExitStatus, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
+use hitscope_base::{Explain, Failure};
+use hitscope_config::Sources;
+
 use crate::{
     account::Account,
     capabilities::{Capabilities, drop_bounding_set},
-    config::Sources,
-    failure::{Explain, Failure},
     os,
+    sibling::Held,
 };
 
 /// Pause before the first restart; it doubles with each further one.
@@ -72,7 +74,7 @@ impl Keeper {
             Ok(Ok(())) => Ok(Self { stop, thread }),
             Ok(Err(error)) => Err(error).explain_help(
                 "cannot start the server",
-                "the program's file must be executable for the user that the server runs as (server.user), or use --no-serve",
+                "the file of hitscope-server must be executable for the user that the server runs as (server.user), or use --no-serve",
             ),
             Err(_) => Err(Failure::new("cannot start the server: its thread ended")),
         }
@@ -139,6 +141,7 @@ fn describe(status: io::Result<ExitStatus>) -> String {
 
 /// How to start the server.
 pub struct Launch {
+    program: Held,
     handed: String,
     data_dir: PathBuf,
     account: Option<Account>,
@@ -149,17 +152,16 @@ impl Launch {
     /// A server over that folder with the configuration that these sources make, as that user.
     ///
     /// # Errors
-    /// When a path in the configuration is not Unicode.
+    /// When there is no such program, or a path in the configuration is not Unicode.
     pub fn new(sources: &Sources, data_dir: &Path, account: Option<Account>, verbose: u8) -> Result<Self, Failure> {
         let mut handed = serde_json::to_string(sources).explain("cannot hand the configuration to the server")?;
         handed.push('\n');
-        Ok(Self { handed, data_dir: data_dir.to_owned(), account, verbose })
+        Ok(Self { program: Held::open()?, handed, data_dir: data_dir.to_owned(), account, verbose })
     }
 
     fn start(&self) -> io::Result<Server> {
-        // The program that runs now, also where its file was replaced or lies in a folder that the server's user may not enter.
-        let mut command = Command::new("/proc/self/exe");
-        command.arg0("hitscope").args(["serve", "--supervised"]);
+        let mut command = self.program.command();
+        command.args(["serve", "--supervised"]);
         command.args((0..self.verbose).map(|_| "--verbose"));
         command.env_clear().envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         // It starts inside the data folder, so that it can use that even where a folder above is closed to its user.

@@ -1,13 +1,10 @@
 //! One module for each command.
 
-pub mod alerts;
 pub mod check;
 pub mod config;
-pub mod query;
 pub mod record;
 pub mod replay;
 pub mod run;
-pub mod serve;
 pub mod status;
 
 use std::{fs, io, path::Path};
@@ -16,18 +13,27 @@ use hitscope_collector::{
     kernel::calls::{Answer, Calls},
     probes::{self, Probes},
 };
-use tokio::runtime::Runtime;
+
+use hitscope_base::{Explain, Failure};
+use hitscope_config::{Config, Sources, did_you_mean};
 
 use crate::{
     capabilities::Capabilities,
-    failure::{Explain, Failure},
     host::{self, Fact, Host},
     os,
 };
 
-/// A runtime for the commands that read or serve.
-fn runtime() -> Result<Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().explain("cannot start the runtime")
+/// The configuration in effect, checked.
+fn valid(sources: &Sources) -> Result<Config, Failure> {
+    let config = sources.resolve()?;
+    config.validate()?;
+    let names: Vec<&str> = probes::REGISTRY.iter().map(|probe| probe.name).collect();
+    match config.probes.disabled.iter().find(|name| !names.contains(&name.as_str())) {
+        None => Ok(config),
+        Some(unknown) => {
+            Err(Failure::new(format!("probes.disabled names no probe: {unknown}")).help(did_you_mean(unknown, &names)))
+        }
+    }
 }
 
 /// Looks at the host; fails where it cannot be traced at all.

@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    account::Account,
-    failure::{Explain, Failure},
-};
+use hitscope_base::{Explain, Failure};
+
+use crate::account::Account;
 
 /// What the server writes: its own state, and the `alerts` table.
 const SERVERS_PARTS: [&str; 3] = ["server", "open/alerts", "history/alerts"];

@@ -1,10 +1,6 @@
 //! The few system calls that the standard library has no safe form of.
 
-use std::{
-    ffi::{CStr, CString},
-    io, ptr,
-    time::Duration,
-};
+use std::{ffi::CString, io, ptr, time::Duration};
 
 use procfs::process::{Process, StatFlags};
 
@@ -84,12 +80,6 @@ pub fn close_to_debuggers() -> io::Result<()> {
 /// The kernel's.
 pub fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
-}
-
-/// Names the calling thread, and on the main thread the process, in `ps` and `/proc`.
-pub fn set_name(name: &CStr) {
-    // It fails only for a pointer that is not valid.
-    let _ = prctl(libc::PR_SET_NAME, name.as_ptr() as libc::c_ulong);
 }
 
 /// Sends SIGTERM to a child of this process that has not been waited for.

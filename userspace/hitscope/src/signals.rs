@@ -2,25 +2,8 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
+use hitscope_base::{Explain, Failure};
 use libc::{SIGINT, SIGTERM};
-use tokio::signal::unix::{SignalKind, signal};
-
-use crate::failure::{Explain, Failure};
-
-/// Completes at the first SIGTERM or SIGINT after this call.
-///
-/// # Errors
-/// When the signals cannot be caught.
-pub fn first() -> Result<impl Future<Output = ()>, Failure> {
-    let catch = |kind| signal(kind).explain("cannot catch signals");
-    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-    })
-}
 
 /// A flag that the first SIGTERM or SIGINT sets, for code without a runtime; a second one ends the process at once.
 ///

@@ -18,6 +18,9 @@ use std::{
 };
 
 use datafusion::prelude::col;
+use hitscope_base::time;
+use hitscope_config::Rule;
+use hitscope_engine::catalog::{self, Answer, Catalog};
 use hitscope_history::Writer;
 use hitscope_schemas::tables::{self, Row};
 use hitscope_slack::{RetryPolicy, Slack};
@@ -27,15 +30,11 @@ use tokio::sync::{Notify, watch};
 
 pub use self::{
     book::{Alert, Change, State},
-    rule::{Finding, Rule, Severity, test},
+    rule::{Finding, test},
 };
 use self::{
     book::{Book, Outcome},
     outbox::Outbox,
-};
-use crate::{
-    catalog::{self, Answer, Catalog},
-    units,
 };
 
 /// How often due rules are looked for, and written rows brought to disk.
@@ -43,6 +42,22 @@ const TICK: Duration = Duration::from_secs(1);
 /// A message is tried until it arrives or Slack refuses it for good.
 const RETRIES: RetryPolicy =
     RetryPolicy { attempts: u32::MAX, first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(300) };
+
+/// The client for where alerts go, or `None` when neither token nor webhook is set.
+///
+/// # Errors
+/// When a secret is malformed.
+pub fn slack_client(settings: &hitscope_config::Slack) -> Result<Option<Slack>, hitscope_slack::Error> {
+    let slack = match (&settings.token, &settings.webhook_url) {
+        (None, None) => return Ok(None),
+        (Some(token), _) => Slack::with_token(token.clone())?,
+        (None, Some(url)) => Slack::with_webhook(url.clone())?,
+    };
+    Ok(Some(match &settings.api_url {
+        Some(url) => slack.api_url(url),
+        None => slack,
+    }))
+}
 
 /// Why there can be no alerts.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +83,7 @@ pub struct Config {
     /// The rules.
     pub rules: Vec<Rule>,
     /// Where messages go.
-    pub slack: hitscope_slack::Settings,
+    pub slack: hitscope_config::Slack,
     /// Where people reach the page.
     pub public_url: Option<String>,
     /// How long the table `alerts` is kept.
@@ -128,7 +143,7 @@ impl Alerts {
                 return Err(Error::Interval(rule.name.clone()));
             }
         }
-        let client = slack.client()?;
+        let client = slack_client(&slack)?;
         let path = data_dir.join("server").join("alerts.json");
         let mut troubles = BTreeMap::new();
         let stored = read(&path).unwrap_or_else(|error| {
@@ -163,8 +178,8 @@ impl Alerts {
         let (mut ending, sender) = (shutdown.clone(), self.clone());
         let evaluating = async {
             loop {
-                self.evaluate(&catalog, units::now_ns()).await;
-                self.flush(units::now_ns());
+                self.evaluate(&catalog, time::now_ns()).await;
+                self.flush(time::now_ns());
                 tokio::select! {
                     _ = ending.wait_for(|ending| *ending) => break,
                     () = tokio::time::sleep(TICK) => {}
@@ -174,7 +189,7 @@ impl Alerts {
         let mut ending = shutdown;
         let sending = async {
             loop {
-                let pause = sender.deliver(units::now_ns()).await;
+                let pause = sender.deliver(time::now_ns()).await;
                 tokio::select! {
                     _ = ending.wait_for(|ending| *ending) => break,
                     () = tokio::time::sleep(pause.unwrap_or(Duration::from_secs(3600))) => {}
@@ -183,7 +198,7 @@ impl Alerts {
             }
         };
         tokio::join!(evaluating, sending);
-        self.flush(units::now_ns());
+        self.flush(time::now_ns());
     }
 
     /// Runs the statements of the rules that are due.
@@ -307,7 +322,7 @@ impl Alerts {
                         "labels": alert.labels,
                         "value": alert.value,
                         "state": alert.state,
-                        "since": units::format_seconds(alert.since_ns),
+                        "since": time::format_seconds(alert.since_ns),
                     })
                 })
                 .collect();
@@ -318,7 +333,7 @@ impl Alerts {
                 "hold": rule.hold,
                 "sql": rule.sql,
                 "state": worst.map_or("ok", State::as_str),
-                "since": since_ns.map(units::format_seconds),
+                "since": since_ns.map(time::format_seconds),
                 "error": error,
                 "alerts": alerts,
             })

@@ -11,11 +11,12 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch};
 
+use hitscope_base::time;
+use hitscope_config::{ListenError, Rule, Server, Slack};
+use hitscope_engine::catalog::{self, Catalog};
+
 use crate::{
-    Settings,
-    alerts::{self, Alerts, Rule},
-    catalog::{self, Catalog},
-    units,
+    alerts::{self, Alerts},
     web::{self, Access, App},
 };
 
@@ -30,11 +31,11 @@ pub struct Config {
     /// The host's name in the table `alerts`.
     pub host: String,
     /// `[server]`
-    pub server: Settings,
+    pub server: Server,
     /// `[[rules]]`
     pub rules: Vec<Rule>,
     /// `[slack]`
-    pub slack: hitscope_slack::Settings,
+    pub slack: Slack,
     /// `[history]`: how long the table `alerts` is kept.
     pub history: hitscope_history::Settings,
 }
@@ -42,31 +43,9 @@ pub struct Config {
 /// Why the server does not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address makes no sense.
-    #[error("server.listen {listen:?} is no address with a port, such as 127.0.0.1:7460: {cause}")]
-    Address {
-        /// As configured.
-        listen: String,
-        /// Why.
-        cause: io::Error,
-    },
-    /// Others could reach it without a token.
-    #[error(
-        "{0} can be reached from other hosts, so a token is needed: set server.token or server.token_file (for instance \
-         to what `openssl rand -hex 32` gives), or listen on 127.0.0.1"
-    )]
-    Token(SocketAddr),
-    /// Another program listens there.
-    #[error("{0} is in use by another program: stop it, or choose another port with --listen {ip}:{port}", ip = .0.ip(), port = if .0.port() == 7461 { 7462 } else { 7461 })]
-    PortTaken(SocketAddr),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {cause}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        cause: io::Error,
-    },
+    /// Where it should listen.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
@@ -92,25 +71,20 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let Config { data_dir, host, server, rules, slack, history } = config;
     let token = server.token().map_err(Error::Setting)?;
-    let asked = address(&server.listen).await?;
-    if token.is_none() && !asked.ip().is_loopback() {
-        return Err(Error::Token(asked));
-    }
-    let listener = TcpListener::bind(asked).await.map_err(|cause| match cause.kind() {
-        io::ErrorKind::AddrInUse => Error::PortTaken(asked),
-        _ => Error::Listen { address: asked, cause },
-    })?;
-    let address = listener.local_addr().map_err(|cause| Error::Listen { address: asked, cause })?;
+    let asked = server.listen_address()?;
+    let refused = |cause| ListenError::of(asked, cause);
+    let listener = TcpListener::bind(asked).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
     let access = Access::new(address, token, server.public_url.as_deref()).map_err(Error::Setting)?;
 
-    let catalog = Arc::new(Catalog::open(&data_dir, server.catalog())?);
+    let catalog = Arc::new(Catalog::open(&data_dir, crate::limits(&server))?);
     let mut notes = Vec::new();
     if !address.ip().is_loopback() {
         notes.push(format!("The page is served on {address} without TLS: put a proxy with TLS in front of it."));
     }
     let public_url = server.public_url;
     let rules = alerts::Config { data_dir, host, rules, slack, public_url, history };
-    let alerts = Arc::new(Alerts::open(rules, units::now_ns())?);
+    let alerts = Arc::new(Alerts::open(rules, time::now_ns())?);
 
     let (end, ending) = watch::channel(false);
     let app = Arc::new(App::new(catalog.clone(), alerts.clone(), access, notes, ending.clone()));
@@ -140,10 +114,4 @@ pub async fn serve(
         evaluating.abort();
     }
     ended.map_err(io::Error::other).and_then(|ended| ended).map_err(Error::Ended)
-}
-
-async fn address(listen: &str) -> Result<SocketAddr, Error> {
-    let wrong = |cause| Error::Address { listen: listen.into(), cause };
-    let mut addresses = tokio::net::lookup_host(listen).await.map_err(wrong)?;
-    addresses.next().ok_or_else(|| wrong(io::Error::other("the name has no address")))
 }

@@ -16,7 +16,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-use crate::catalog::{Answer, Error};
+use hitscope_engine::catalog::{Answer, Error};
 
 /// The length of a hitmap window, and of a process sample's interval, in ns.
 pub const WINDOW_NS: i64 = 5_000_000_000;

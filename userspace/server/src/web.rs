@@ -47,7 +47,15 @@ impl App {
         notes: Vec<String>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
-        Self { catalog, alerts, access, notes, started_ns: crate::units::now_ns(), shutdown, live: Live::default() }
+        Self {
+            catalog,
+            alerts,
+            access,
+            notes,
+            started_ns: hitscope_base::time::now_ns(),
+            shutdown,
+            live: Live::default(),
+        }
     }
 }
 

@@ -23,12 +23,9 @@ mod client;
 mod error;
 mod message;
 mod retry;
-mod secret;
-mod settings;
 
 pub use client::{AuthTest, Identity, PostMessage, Posted, Slack};
 pub use error::{ApiError, Error};
+pub use hitscope_base::Secret;
 pub use message::{Attachment, Block, Color, Markup, Message, Text, escape};
 pub use retry::RetryPolicy;
-pub use secret::Secret;
-pub use settings::Settings;

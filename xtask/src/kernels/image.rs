@@ -12,6 +12,7 @@ use super::archive::Archive;
 use super::machine::Machine;
 use super::tests::Suite;
 use crate::process::{is_root, read, run};
+use crate::workspace::PROGRAMS;
 
 const POSTGRES: &str = "/usr/lib/postgresql/15";
 const POSTGRES_SHARE: &str = "/usr/share/postgresql/15";
@@ -57,7 +58,8 @@ pub struct Contents {
     pub machine: Machine,
     /// Where Debian's programs lie as in the guest.
     pub root: PathBuf,
-    pub hitscope: PathBuf,
+    /// Folder of hitscope's own programs.
+    pub release: PathBuf,
     pub suites: Vec<Suite>,
     /// Folder of [`super::tests::PROGRAMS`].
     pub programs: PathBuf,
@@ -65,11 +67,13 @@ pub struct Contents {
 
 /// Writes the archive; the same for all kernels, since none needs a module.
 pub fn write(contents: &Contents, to: &Path) -> Result<()> {
-    let Contents { machine, root, hitscope, suites, programs } = contents;
+    let Contents { machine, root, release, suites, programs } = contents;
     let mut image = Image::create(to, *machine, root, INIT)?;
     image.users("", "")?;
     image.postgres()?;
-    image.program(hitscope, Path::new("/usr/bin/hitscope"))?;
+    for name in PROGRAMS {
+        image.program(&release.join(name), &Path::new("/usr/bin").join(name))?;
+    }
     image.tool("openssl")?;
     // The tests look for programs beside themselves.
     let programs = super::tests::PROGRAMS.map(|program| programs.join(program));

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::image::Image;
 use super::machine::Machine;
-use crate::workspace::Workspace;
+use crate::workspace::{PROGRAMS, Workspace};
 
 /// Beside which lie its own programs.
 const SYSTEMD: &str = "/lib/systemd/systemd";
@@ -60,8 +60,7 @@ first=$(pid)
 # CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_SYS_ADMIN; CAP_BPF and CAP_PERFMON were for loading.
 test_that what_is_not_needed_is_given_up '[ "$(capabilities "$first")" = 0000000000280004 ]'
 unprivileged() {
-    server=
-    for pid in $(pidof hitscope); do [ "$pid" = "$first" ] || server=$pid; done
+    server=$(pidof hitscope-server)
     [ -n "$server" ] && [ "$(capabilities "$server")" = 0000000000000000 ]
 }
 test_that the_server_has_no_privileges 'comes unprivileged'
@@ -90,7 +89,9 @@ poweroff -f
 pub fn write(workspace: &Workspace, to: &Path) -> Result<()> {
     let mut image = Image::create(to, Machine::X86_64, Path::new("/"), INIT)?;
     image.users("hitscope:x:990:990::/:/usr/sbin/nologin\n", "hitscope:x:990:\n")?;
-    image.program(&workspace.binary(), Path::new("/usr/local/bin/hitscope"))?;
+    for name in PROGRAMS {
+        image.program(&workspace.program(name), &Path::new("/usr/local/bin").join(name))?;
+    }
     let beside = Path::new(SYSTEMD).parent().context("a folder")?;
     for path in [Path::new(SYSTEMD), &beside.join("systemd-shutdown"), &beside.join("systemd-cgroups-agent")] {
         image.debian(path)?;

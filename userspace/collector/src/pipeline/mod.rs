@@ -111,7 +111,7 @@ impl Pipeline {
     pub fn new(settings: &Settings, architecture: &str) -> Self {
         let wire = hitscope_wire::Settings {
             keep_literals: settings.keep_literals,
-            connection_bytes: settings.connection_bytes,
+            connection_bytes: settings.connection_bytes.bytes(),
             paths: settings.http.paths(),
             ..hitscope_wire::Settings::default()
         };

@@ -166,7 +166,8 @@ impl Loader {
         absent: &'static [&'static str],
     ) -> Result<Self, Error> {
         let types = Btf::from_sys_fs()?;
-        let ring_bytes = settings.ring_buffer_bytes.max(64 << 10).next_power_of_two();
+        // A ring buffer has at most 2 GiB.
+        let ring_bytes = (settings.ring_buffer_bytes.0.clamp(64 << 10, 1 << 31) as u32).next_power_of_two();
         let count_syscalls = u32::from(!settings.disabled.contains("syscalls"));
         // The reader is woken early enough to drain at leisure, and life-cycle records always find room.
         let wake_bytes = u64::from(ring_bytes) / 32;
@@ -187,7 +188,7 @@ impl Loader {
             .override_global("WAKE_BYTES", &wake_bytes, true)
             .override_global("SEGMENT_LIMIT_BYTES", &segment_limit_bytes, true)
             .override_global("PAGE_BYTES", &page_bytes, true)
-            .override_global("RUN_BYTES", &settings.capture_bytes, true)
+            .override_global("RUN_BYTES", &settings.capture_bytes.0, true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("SYSCALLS", settings.max_syscalls)
             .map_max_entries("PROCESSES", settings.max_processes)

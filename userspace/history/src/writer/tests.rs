@@ -5,6 +5,7 @@ use std::{
 };
 
 use arrow::datatypes::UInt64Type;
+use hitscope_base::{Size, Span};
 use hitscope_schemas::tables::{Event, Hitmap, VERSION_KEY};
 use parquet::{
     arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
@@ -239,7 +240,7 @@ fn the_oldest_cubes_of_all_tables_go_first() {
     };
     let total = bytes(0);
     let evict = |max_age: u64, max_bytes: u64, now_ns: u64| {
-        let max_age = Duration::from_nanos(max_age);
+        let (max_age, max_bytes) = (Span(Duration::from_nanos(max_age)), Size(max_bytes));
         let settings = Settings { max_age, max_bytes, ..Settings::default() };
         let (mut writer, _) = Writer::open(dir.path(), HOST, &tables(), settings).unwrap();
         writer.flush(now_ns).unwrap();

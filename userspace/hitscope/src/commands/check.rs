@@ -2,17 +2,17 @@ use std::process::ExitCode;
 
 use hitscope_collector::probes;
 
+use hitscope_base::{Explain, Failure};
+use hitscope_cli::print;
+
 use crate::{
     cli::{self, ReportFormat},
-    config::Sources,
-    failure::{Explain, Failure},
     host::{self, Fact, Host, State},
-    print,
 };
 
 /// `hitscope check`
 pub fn check(arguments: &cli::Check) -> Result<ExitCode, Failure> {
-    let config = Sources::for_command(&arguments.place, None)?.resolve()?;
+    let config = arguments.place.sources(None)?.resolve()?;
     let host = Host::here();
     let mut facts = host::facts(&host);
     let possible = facts.iter().all(|fact| fact.state != State::Missing);

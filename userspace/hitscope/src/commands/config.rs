@@ -1,19 +1,17 @@
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 
-use hitscope_server::catalog::Catalog;
+use hitscope_base::{Explain, Failure};
+use hitscope_config::Sources;
 
-use crate::{
-    cli::ConfigCheck,
-    config::{Config, Sources},
-    failure::{Explain, Failure},
-};
+use crate::{cli::ConfigCheck, sibling};
 
 /// `hitscope config check`
 pub fn check(arguments: &ConfigCheck) -> Result<ExitCode, Failure> {
     let sources = Sources::gather(arguments.file.as_deref())?;
-    let config = sources.resolve()?;
-    config.validate()?;
-    check_rules(&config)?;
+    let config = super::valid(&sources)?;
+    if !config.rules.is_empty() && !check_rules(&sources)? {
+        return Ok(ExitCode::FAILURE);
+    }
     let text = toml::to_string(&config).explain("cannot write the configuration")?;
     match &sources.path {
         Some(path) => println!("# {} is valid; in effect, defaults included, is:", path.display()),
@@ -23,19 +21,12 @@ pub fn check(arguments: &ConfigCheck) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has each rule's statement planned, which finds wrong syntax and unknown tables and columns. Needs no history.
-fn check_rules(config: &Config) -> Result<(), Failure> {
-    if config.rules.is_empty() {
-        return Ok(());
+/// Has the statements of the rules planned by the program that runs them; it says itself what is wrong.
+fn check_rules(sources: &Sources) -> Result<bool, Failure> {
+    const WHAT: &str = "cannot check the rules";
+    let mut server = Command::new(sibling::find()?).arg("check-rules").stdin(Stdio::piped()).spawn().explain(WHAT)?;
+    if let Some(pipe) = server.stdin.take() {
+        serde_json::to_writer(pipe, sources).explain(WHAT)?;
     }
-    super::runtime()?.block_on(async {
-        let catalog = Catalog::open(&config.data_dir, config.server.catalog()).explain("cannot check the rules")?;
-        for rule in &config.rules {
-            if let Err(error) = catalog.query(&format!("EXPLAIN {}", rule.sql)).await {
-                let failure = Failure::new(format!("the SQL of the rule {} is wrong: {error}", rule.name));
-                return Err(error.hint().into_iter().fold(failure, Failure::help));
-            }
-        }
-        Ok(())
-    })
+    Ok(server.wait().explain(WHAT)?.success())
 }

@@ -1,22 +1,18 @@
 use std::process::ExitCode;
 
+use hitscope_base::{Explain, Failure};
+use hitscope_cli::{Progress, print};
 use hitscope_collector::{pcap, record::Player, replay::replay as play, run::tables};
 use hitscope_history::{Settings, Writer};
 
-use crate::{
-    cli,
-    config::Sources,
-    failure::{Explain, Failure},
-    print,
-    progress::Progress,
-};
+use crate::cli;
 
 /// The host of what was captured: a capture does not say where.
 const PCAP_HOST: &str = "pcap";
 
 /// `hitscope replay`
 pub fn replay(arguments: &cli::Replay) -> Result<ExitCode, Failure> {
-    let config = Sources::for_command(&arguments.place, None)?.resolve()?;
+    let config = arguments.place.sources(None)?.resolve()?;
     let what = || format!("cannot replay {}", arguments.file.display());
     let host = match pcap::is_capture(&arguments.file) {
         Ok(true) => PCAP_HOST.into(),

@@ -3,22 +3,21 @@ use std::{net::TcpListener, os::unix::fs::MetadataExt, path::Path, process::Exit
 use hitscope_collector::run::{Output, Place, run as collect, tables};
 use hitscope_history::{Writer, folder::Access};
 
+use hitscope_base::{Explain, Failure};
+use hitscope_config::{Config, ListenError};
+
 use crate::{
     account::Account,
     capabilities::Capabilities,
     child::{Keeper, Launch},
-    cli,
-    config::{Config, Sources},
-    failure::{Explain, Failure},
-    folder, host, os, signals,
+    cli, folder, host, os, signals,
 };
 
 /// `hitscope run`
 pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
     let host = super::require_host()?;
-    let sources = Sources::for_command(&arguments.place, arguments.listen.as_deref())?;
-    let config = sources.resolve()?;
-    config.validate()?;
+    let sources = arguments.place.sources(arguments.listen.as_deref())?;
+    let config = super::valid(&sources)?;
     let have = Capabilities::effective(Path::new("/proc")).explain("cannot tell the privileges of this process")?;
     let account = Account::for_server(&config.server.user, have)?;
     if !arguments.no_serve {
@@ -77,14 +76,11 @@ fn user(account: Option<&Account>) -> String {
 
 /// Fails where the server could not listen. Somebody may still take the port before it does; then it says so itself.
 fn check_port(config: &Config) -> Result<(), Failure> {
-    let address = config.listen_address()?;
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(()),
-        Err(cause) if cause.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(hitscope_server::Error::PortTaken(address)).explain("cannot serve the page")
-        }
-        Err(cause) => Err(hitscope_server::Error::Listen { address, cause }).explain("cannot serve the page"),
-    }
+    let listened = || {
+        let address = config.server.listen_address()?;
+        TcpListener::bind(address).map_err(|cause| ListenError::of(address, cause))
+    };
+    listened().map(drop).explain("cannot serve the page")
 }
 
 /// What it takes beside tracing: looking after a server of another user, and writing to another user's data folder.

@@ -4,15 +4,12 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use hitscope_base::{Explain, Failure};
+use hitscope_cli::print;
 use hitscope_history::status::{self, Status};
 use serde::Serialize;
 
-use crate::{
-    cli::{self, ReportFormat},
-    config::Sources,
-    failure::{Explain, Failure},
-    print,
-};
+use crate::cli::{self, ReportFormat};
 
 /// The collector writes each second; one that has not for this long hangs or is stopped.
 const STALE_NS: u64 = 10_000_000_000;
@@ -27,7 +24,7 @@ struct Report<'a> {
 
 /// `hitscope status`
 pub fn status(arguments: &cli::Status) -> Result<ExitCode, Failure> {
-    let config = Sources::for_command(&arguments.place, None)?.resolve()?;
+    let config = arguments.place.sources(None)?.resolve()?;
     let status = status::read(&config.data_dir).explain("cannot tell the status")?;
     let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
     let running = status.as_ref().is_some_and(|status| is_running(status, now_ns, Path::new("/proc")));
@@ -87,6 +84,8 @@ fn table(status: &Status, running: bool, now_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use hitscope_base::{Explain, Failure};
+    use hitscope_cli::print;
     use hitscope_history::status::ProbeStatus;
 
     use super::*;

@@ -316,9 +316,9 @@ fn locked_memory(host: &Host) -> Option<Fact> {
     Some(match host.locked_memory {
         None => Fact::ok(NAME, "not limited"),
         Some(bytes) if host.may(Capabilities::SYS_RESOURCE) => {
-            Fact::ok(NAME, format!("limited to {}; hitscope raises that", crate::print::bytes(bytes)))
+            Fact::ok(NAME, format!("limited to {}; hitscope raises that", hitscope_cli::print::bytes(bytes)))
         }
-        Some(bytes) if bytes >= MEMORY => Fact::ok(NAME, format!("limited to {}", crate::print::bytes(bytes))),
+        Some(bytes) if bytes >= MEMORY => Fact::ok(NAME, format!("limited to {}", hitscope_cli::print::bytes(bytes))),
         Some(bytes) => Fact::limited(NAME, little_memory(bytes), MORE_MEMORY),
     })
 }
@@ -329,7 +329,7 @@ const MORE_MEMORY: &str =
 fn little_memory(bytes: u64) -> String {
     format!(
         "kernels before 5.11 count the probes' maps as locked memory, and only {} are allowed",
-        crate::print::bytes(bytes)
+        hitscope_cli::print::bytes(bytes)
     )
 }
 

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::rule::{Finding, Rule, Severity};
-use crate::units;
+use hitscope_base::time;
+use hitscope_config::{Rule, Severity};
+
+use super::rule::Finding;
 
 /// The label of the alert that a rule raises on itself when its statement fails.
 const PROBLEM: &str = "problem";
@@ -191,7 +193,7 @@ fn change(rule: &Rule, alert: &Alert, state: State, tell: bool, problem: Option<
         message += &format!(": {problem}");
     }
     if alert.since_ns != now_ns {
-        message += &format!(", since {}", units::format_seconds(alert.since_ns));
+        message += &format!(", since {}", time::format_seconds(alert.since_ns));
     }
     Change {
         time_ns: now_ns,
@@ -211,7 +213,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::units::Span;
+    use hitscope_base::Span;
 
     const S: i64 = 1_000_000_000;
 

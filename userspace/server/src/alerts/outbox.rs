@@ -10,11 +10,10 @@ use hitscope_slack::{Attachment, Block, Color, Markup, Message};
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    book::{Change, State},
-    rule::Severity,
-};
-use crate::units;
+use hitscope_base::time;
+use hitscope_config::Severity;
+
+use super::book::{Change, State};
 
 /// So many alerts are listed in one message.
 const LISTED: usize = 20;
@@ -83,7 +82,7 @@ pub fn letter(changes: Vec<Change>, channel: Option<&str>, public_url: Option<&s
         lines.push(format!("and {} more", changes.len() - LISTED));
     }
     let mut attachment = Attachment::new(color).fallback(title.clone()).block(Block::section(lines.join("\n")));
-    let mut footer = Markup::from(format!("{} · {}", first.severity.as_str(), units::format_seconds(first.time_ns)));
+    let mut footer = Markup::from(format!("{} · {}", first.severity.as_str(), time::format_seconds(first.time_ns)));
     if let Some(url) = public_url {
         footer = footer.then(" · ").then(Markup::link(url, "open hitscope"));
     }
@@ -104,7 +103,7 @@ fn line(change: &Change) -> String {
     if change.labels.contains_key("problem") {
         line = change.message.clone();
     }
-    line + &format!(" (since {})", units::format_seconds(change.since_ns))
+    line + &format!(" (since {})", time::format_seconds(change.since_ns))
 }
 
 /// A UUID made of what the message tells, so that it is the same at each attempt.

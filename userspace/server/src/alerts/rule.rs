@@ -1,4 +1,4 @@
-//! `[[rules]]` of the configuration, and what their SQL finds.
+//! What the SQL of a rule finds.
 
 use std::collections::BTreeMap;
 
@@ -8,66 +8,12 @@ use arrow::{
     datatypes::{DataType, Float64Type},
     error::ArrowError,
 };
+use hitscope_config::Rule;
+use hitscope_engine::catalog::{Catalog, Error};
 use serde::{Deserialize, Serialize};
-
-use crate::{
-    catalog::{Catalog, Error},
-    units::Span,
-};
 
 /// A rule raises at most so many alerts at once; further rows are left out.
 const MOST_FINDINGS: usize = 100;
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// Good to know.
-    Info,
-    /// Someone should look.
-    #[default]
-    Warning,
-    /// Someone must look now.
-    Critical,
-}
-
-impl Severity {
-    /// As in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-/// One rule: each row that its statement gives is an alert, told from the others by its text columns; no row, no alert.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Name, of which there is only one.
-    pub name: String,
-    /// The statement.
-    pub sql: String,
-    /// How often it is run.
-    #[serde(default = "interval")]
-    pub interval: Span,
-    /// How long there must have been a row before the alert fires.
-    #[serde(default = "hold")]
-    pub hold: Span,
-    /// How bad it is.
-    #[serde(default)]
-    pub severity: Severity,
-}
-
-fn interval() -> Span {
-    Span(std::time::Duration::from_secs(30))
-}
-
-fn hold() -> Span {
-    Span(std::time::Duration::ZERO)
-}
 
 /// What a rule's row says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -134,21 +80,12 @@ fn is_text(data_type: &DataType) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn rules_have_defaults_and_refuse_unknown_keys() {
-        let rule: Rule = serde_json::from_str(r#"{"name": "a", "sql": "SELECT 1"}"#).unwrap();
-        assert_eq!((rule.interval, rule.hold, rule.severity), (interval(), hold(), Severity::Warning));
-        assert!(serde_json::from_str::<Rule>(r#"{"name": "a", "sql": "SELECT 1", "for": "1m"}"#).is_err());
-        assert!(serde_json::from_str::<Rule>(r#"{"name": "a", "sql": "SELECT 1", "severity": "bad"}"#).is_err());
-    }
-
     #[tokio::test]
     async fn text_columns_are_labels_and_the_first_number_is_the_value() {
         let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path(), crate::catalog::Options::default()).unwrap();
+        let catalog = Catalog::open(dir.path(), hitscope_engine::catalog::Options::default()).unwrap();
         let sql = "SELECT 'db' AS service, 7 AS calls, 9.5 AS other, CAST(NULL AS VARCHAR) AS host, now() AS time";
-        let mut rule =
-            Rule { name: "a".into(), sql: sql.into(), interval: interval(), hold: hold(), severity: Severity::Info };
+        let mut rule: Rule = serde_json::from_value(serde_json::json!({"name": "a", "sql": sql})).unwrap();
         let found = test(&rule, &catalog).await.unwrap();
         let labels = BTreeMap::from([("service".to_owned(), "db".to_owned())]);
         assert_eq!(found, [Finding { labels, value: Some(7.0) }]);

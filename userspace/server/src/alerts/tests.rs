@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{catalog::Options, testing::S, units::Span};
+use crate::{catalog::Options, testing::S, time::Span};
 
 /// Answers as Slack does, and keeps what it took.
 struct FakeSlack {
@@ -58,9 +58,9 @@ impl FakeSlack {
         self.taken.lock().unwrap().iter().map(|message| message["text"].as_str().unwrap().to_owned()).collect()
     }
 
-    fn settings(&self) -> hitscope_slack::Settings {
-        hitscope_slack::Settings {
-            token: Some(hitscope_slack::Secret::new("xoxb-1")),
+    fn settings(&self) -> hitscope_config::Slack {
+        hitscope_config::Slack {
+            token: Some(hitscope_base::Secret::new("xoxb-1")),
             channel: Some("#ops".into()),
             api_url: Some(format!("http://{}", self.address)),
             ..Default::default()
@@ -90,7 +90,7 @@ fn rule(hold_s: u64) -> Rule {
     }
 }
 
-fn config(data_dir: &Path, rules: Vec<Rule>, slack: hitscope_slack::Settings) -> Config {
+fn config(data_dir: &Path, rules: Vec<Rule>, slack: hitscope_config::Slack) -> Config {
     Config {
         data_dir: data_dir.into(),
         host: "db1".into(),

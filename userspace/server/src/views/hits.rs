@@ -3,7 +3,7 @@
 use datafusion::prelude::{Expr, col, lit};
 
 use super::{Filter, Range, engine};
-use crate::catalog::{Answer, Catalog, Error};
+use hitscope_engine::catalog::{Answer, Catalog, Error};
 
 /// Which hits.
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Range, WINDOW_NS, engine, texts, time, times, unsigned};
-use crate::{
+use hitscope_engine::{
     catalog::{Catalog, Error},
     output,
 };
@@ -65,7 +65,7 @@ pub async fn at(catalog: &Catalog, at_ns: i64, host: Option<&str>) -> Result<Mom
         .filter(intervals)
         .and_then(|frame| frame.sort(vec![col("host").sort(true, false), col("time").sort(true, false)]))
         .map_err(engine)?;
-    let rows = |answer: crate::catalog::Answer| {
+    let rows = |answer: hitscope_engine::catalog::Answer| {
         output::json_rows(&answer.batches).map_err(|error| Error::Engine(error.to_string()))
     };
     Ok(Moment {

@@ -9,7 +9,7 @@ use axum::{
     middleware::Next,
     response::{Html, IntoResponse, Redirect, Response},
 };
-use hitscope_slack::Secret;
+use hitscope_base::Secret;
 use ring::hmac;
 use serde::Deserialize;
 use subtle::ConstantTimeEq;

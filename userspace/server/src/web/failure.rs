@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
-use crate::catalog;
+use hitscope_engine::catalog;
 
 /// A refusal or failure.
 #[derive(Debug)]

@@ -23,10 +23,9 @@ use super::{
     parameters::{Parameters, filter},
     status,
 };
-use crate::{
-    units,
-    views::{self, Filter, Range, WINDOW_NS},
-};
+use hitscope_base::time;
+
+use crate::views::{self, Filter, Range, WINDOW_NS};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// An answer this young serves the next page, too.
@@ -76,7 +75,7 @@ async fn newest(app: &App, filter: &Filter) -> Result<Arc<str>, Failure> {
     {
         return Ok(data.clone());
     }
-    let now_ns = units::now_ns();
+    let now_ns = time::now_ns();
     let to_ns = now_ns.div_euclid(WINDOW_NS) * WINDOW_NS + WINDOW_NS;
     let range = Range { from_ns: to_ns - WINDOWS * WINDOW_NS, to_ns };
     let hitmap = views::hitmap::read(&app.catalog, range, Some(WINDOW_NS), filter).await?;

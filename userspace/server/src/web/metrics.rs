@@ -10,7 +10,7 @@ use axum::{extract::State, http::header, response::IntoResponse};
 use hitscope_history::status;
 
 use super::{App, status::usage};
-use crate::units;
+use hitscope_base::time;
 
 /// `GET /metrics`
 pub async fn get(State(app): State<Arc<App>>) -> impl IntoResponse {
@@ -20,7 +20,7 @@ pub async fn get(State(app): State<Arc<App>>) -> impl IntoResponse {
 fn text(app: &App) -> String {
     let mut page = Page::default();
     if let Ok(Some(status)) = status::read(app.catalog.data_dir()) {
-        let age = status.age_ns(units::now_ns().unsigned_abs());
+        let age = status.age_ns(time::now_ns().unsigned_abs());
         page.metric("hitscope_collector_status_age_seconds", "gauge", "Since the collector last wrote its status.");
         page.value(&[], seconds(age));
         page.metric("hitscope_collector_cpu_seconds_total", "counter", "CPU that the collector used.");

@@ -7,10 +7,9 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::Failure;
-use crate::{
-    units::{self, Span},
-    views::{Filter, Range},
-};
+use hitscope_base::{Span, time};
+
+use crate::views::{Filter, Range};
 
 const DEFAULT_RANGE: &str = "-10m";
 
@@ -35,13 +34,13 @@ pub struct Time(String);
 impl Time {
     /// In ns since the epoch.
     pub fn ns(&self) -> Result<i64, Failure> {
-        units::parse(&self.0, units::now_ns()).map_err(|error| Failure::new(400, error.to_string()))
+        time::parse(&self.0, time::now_ns()).map_err(|error| Failure::new(400, error.to_string()))
     }
 }
 
 /// The range between two times; without the first, the last ten minutes.
 pub fn range(from: Option<&Time>, to: Option<&Time>) -> Result<Range, Failure> {
-    let now_ns = units::now_ns();
+    let now_ns = time::now_ns();
     let default = Time(DEFAULT_RANGE.into());
     let to_ns = to.map_or(Ok(now_ns), Time::ns)?;
     let from_ns = from.unwrap_or(&default).ns()?;

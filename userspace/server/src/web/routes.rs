@@ -18,12 +18,13 @@ use super::{
     parameters::{Parameters, Time, filter, given, range, step_ns},
     status,
 };
-use crate::{
+use hitscope_base::{Span, time};
+use hitscope_engine::{
     catalog::Answer,
     output::{self, Format},
-    units::{self, Span},
-    views,
 };
+
+use crate::views;
 
 /// One address.
 pub struct Route {
@@ -306,7 +307,7 @@ async fn processes(
     State(app): State<Arc<App>>,
     Parameters(asked): Parameters<ProcessesQuery>,
 ) -> Result<impl IntoResponse, Failure> {
-    let at_ns = asked.at.map_or(Ok(units::now_ns()), |at| at.ns())?;
+    let at_ns = asked.at.map_or(Ok(time::now_ns()), |at| at.ns())?;
     Ok(Json(views::processes::at(&app.catalog, at_ns, given(asked.host).as_deref()).await?))
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{App, Failure};
-use crate::units;
+use hitscope_base::time;
 
 /// The collector writes its status each second; after this long without, it is not running.
 const STALE_NS: u64 = 10_000_000_000;
@@ -95,7 +95,7 @@ pub async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
         notes.push(error.to_string());
         None
     });
-    let data = data(data_dir, app.catalog.tables(), units::now_ns()).unwrap_or(Data::Stale(None));
+    let data = data(data_dir, app.catalog.tables(), time::now_ns()).unwrap_or(Data::Stale(None));
     let stale_since = match data {
         Data::Stale(since_ns) => since_ns.map(|since_ns| since_ns / 1_000_000),
         Data::None | Data::Live => None,

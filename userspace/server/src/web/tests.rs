@@ -19,7 +19,7 @@ struct Server {
 
 impl Server {
     async fn start(data_dir: &Path, settings: Settings) -> Self {
-        hitscope_slack::Slack::with_token(hitscope_slack::Secret::new("installs-the-provider")).unwrap();
+        hitscope_slack::Slack::with_token(hitscope_base::Secret::new("installs-the-provider")).unwrap();
         let config = Config { data_dir: data_dir.into(), host: "db1".into(), server: settings, ..Config::default() };
         let (end, ending) = oneshot::channel::<()>();
         let (listening, address) = oneshot::channel();
@@ -35,7 +35,7 @@ impl Server {
     }
 
     async fn with_token(data_dir: &Path) -> Self {
-        let token = Some(hitscope_slack::Secret::new("s3cret"));
+        let token = Some(hitscope_base::Secret::new("s3cret"));
         Self::start(data_dir, Settings { listen: "127.0.0.1:0".into(), token, ..Settings::default() }).await
     }
 
@@ -216,7 +216,7 @@ async fn the_status_tells_no_data_from_old_and_live_data() {
 
     let mut written = hitscope_history::status::Status {
         host: "db1".into(),
-        updated_ns: crate::units::now_ns().unsigned_abs(),
+        updated_ns: hitscope_base::time::now_ns().unsigned_abs(),
         lost: [("ring_full".to_owned(), 3)].into(),
         ..Default::default()
     };
@@ -239,7 +239,7 @@ async fn the_status_tells_no_data_from_old_and_live_data() {
 #[tokio::test]
 async fn the_live_stream_sends_each_second_and_ends_with_the_server() {
     let dir = tempfile::tempdir().unwrap();
-    let now = crate::units::now_ns() / (5 * S) * (5 * S);
+    let now = hitscope_base::time::now_ns() / (5 * S) * (5 * S);
     let _open = leave_open(dir.path(), "db1", vec![cell(now, "a", 2000, 3)]);
     let server = Server::on(dir.path()).await;
     let mut stream = server.get("/api/v1/live?service=a").send().await.unwrap();

@@ -1,19 +1,19 @@
-//! `[server]` of the configuration.
+//! `[server]`
 
-use std::{path::PathBuf, time::Duration};
-
-use hitscope_slack::Secret;
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    catalog,
-    units::{Size, Span},
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    path::PathBuf,
+    time::Duration,
 };
+
+use hitscope_base::{Secret, Size, Span};
+use serde::{Deserialize, Serialize};
 
 /// How the server listens and what its queries may use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Settings {
+pub struct Server {
     /// Address and port. Any but a loopback address needs a token.
     pub listen: String,
     /// What clients must present, as `Authorization: Bearer` or at the login page.
@@ -30,29 +30,36 @@ pub struct Settings {
     pub query_timeout: Span,
 }
 
-impl Default for Settings {
+impl Default for Server {
     fn default() -> Self {
-        let limits = catalog::Options::default();
         Self {
             listen: "127.0.0.1:7460".into(),
             token: None,
             token_file: None,
             user: "hitscope".into(),
             public_url: None,
-            query_memory: Size(limits.memory_bytes as u64),
-            query_timeout: Span(limits.timeout.unwrap_or(Duration::from_secs(30))),
+            query_memory: Size(96 << 20),
+            query_timeout: Span(Duration::from_secs(30)),
         }
     }
 }
 
-impl Settings {
-    /// The catalog's limits.
-    pub fn catalog(&self) -> catalog::Options {
-        catalog::Options {
-            memory_bytes: usize::try_from(self.query_memory.0).unwrap_or(usize::MAX),
-            timeout: Some(self.query_timeout.0),
-            ..catalog::Options::default()
+impl Server {
+    /// The address to listen on; any but loopback needs a token.
+    ///
+    /// # Errors
+    /// When it is none, or lacks a token.
+    pub fn listen_address(&self) -> Result<SocketAddr, ListenError> {
+        let wrong = |cause| ListenError::Address { listen: self.listen.clone(), cause };
+        let address = self
+            .listen
+            .to_socket_addrs()
+            .and_then(|mut all| all.next().ok_or_else(|| io::Error::other("the name has no address")))
+            .map_err(wrong)?;
+        if self.token().map_err(ListenError::Secret)?.is_none() && !address.ip().is_loopback() {
+            return Err(ListenError::Token(address));
         }
+        Ok(address)
     }
 
     /// The token, from where it is configured.
@@ -78,17 +85,59 @@ impl Settings {
     }
 }
 
+/// Why the page cannot be served where the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address makes no sense.
+    #[error("server.listen {listen:?} is no address with a port, such as 127.0.0.1:7460: {cause}")]
+    Address {
+        /// As configured.
+        listen: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// Others could reach it without a token.
+    #[error(
+        "{0} can be reached from other hosts, so a token is needed: set server.token or server.token_file (for instance \
+         to what `openssl rand -hex 32` gives), or listen on 127.0.0.1"
+    )]
+    Token(SocketAddr),
+    /// The token cannot be had.
+    #[error("{0}")]
+    Secret(String),
+    /// Another program listens there.
+    #[error("{0} is in use by another program: stop it, or choose another port with --listen {ip}:{port}", ip = .0.ip(), port = if .0.port() == 7461 { 7462 } else { 7461 })]
+    Taken(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {cause}")]
+    Refused {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        cause: io::Error,
+    },
+}
+
+impl ListenError {
+    /// What came of trying to listen.
+    pub fn of(address: SocketAddr, cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::AddrInUse => Self::Taken(address),
+            _ => Self::Refused { address, cause },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn defaults_serve_loopback_and_unknown_keys_are_refused() {
-        let settings: Settings = serde_json::from_str("{}").unwrap();
-        assert_eq!(settings, Settings::default());
+        let settings: Server = serde_json::from_str("{}").unwrap();
+        assert_eq!(settings, Server::default());
         assert_eq!(settings.token().unwrap(), None);
-        assert_eq!(settings.catalog().memory_bytes, 96 << 20);
-        assert!(serde_json::from_str::<Settings>(r#"{"listne": ""}"#).is_err());
+        assert!(serde_json::from_str::<Server>(r#"{"listne": ""}"#).is_err());
     }
 
     #[test]
@@ -96,14 +145,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         std::fs::write(&path, "s3cret\n").unwrap();
-        let mut settings = Settings { token_file: Some(path), ..Settings::default() };
+        let mut settings = Server { token_file: Some(path), ..Server::default() };
         assert_eq!(settings.token().unwrap(), Some(Secret::new("s3cret")));
         settings.token = Some(Secret::new("other"));
         assert_eq!(settings.token().unwrap(), Some(Secret::new("other")));
         assert!(!format!("{settings:?}").contains("other"));
         settings.token = Some(Secret::new(" "));
         assert!(settings.token().unwrap_err().contains("empty"));
-        settings = Settings { token_file: Some(dir.path().join("none")), ..Settings::default() };
+        settings = Server { token_file: Some(dir.path().join("none")), ..Server::default() };
         assert!(settings.token().unwrap_err().contains("token_file"));
     }
 }

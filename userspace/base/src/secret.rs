@@ -27,7 +27,7 @@ impl Secret {
     }
 
     /// Takes the secret out of a text that others wrote, such as an error of the HTTP library.
-    pub(crate) fn hide_in(&self, text: &str) -> String {
+    pub fn hide_in(&self, text: &str) -> String {
         if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, HIDDEN) }
     }
 }

@@ -1,108 +1,24 @@
-//! The configuration: `hitscope.toml`, secrets from the environment and from files, and what the command line overrides.
+//! Where the configuration comes from: `hitscope.toml`, secrets from the environment and from files, and what the command line
+//! overrides.
 
 use std::{
     collections::BTreeMap,
     env, fs, io,
-    net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
 };
 
-use hitscope_slack::Secret;
+use hitscope_base::{Explain, Failure, Secret};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cli::Place,
-    failure::{Explain, Failure},
-};
+use crate::Config;
 
 /// Read when no file is named.
 pub const DEFAULT_FILE: &str = "/etc/hitscope/hitscope.toml";
-/// Where the history lies when nothing else is said.
-const DEFAULT_DATA_DIR: &str = "/var/lib/hitscope";
-
 /// Secrets may come from these variables; they win over the file.
 const SLACK_TOKEN: &str = "HITSCOPE_SLACK_TOKEN";
 const SLACK_WEBHOOK_URL: &str = "HITSCOPE_SLACK_WEBHOOK_URL";
 const TOKEN: &str = "HITSCOPE_TOKEN";
 const VARIABLES: [&str; 3] = [SLACK_TOKEN, SLACK_WEBHOOK_URL, TOKEN];
-
-/// `hitscope.toml`. Each section's struct lives in the crate that uses it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The folder with the history.
-    pub data_dir: PathBuf,
-    /// The host's name in the history; its hostname when empty.
-    pub host: String,
-    pub probes: hitscope_collector::probes::Settings,
-    pub collector: hitscope_collector::Settings,
-    pub http: hitscope_collector::Http,
-    pub history: hitscope_history::Settings,
-    pub server: hitscope_server::Settings,
-    pub slack: hitscope_slack::Settings,
-    pub rules: Vec<hitscope_server::alerts::Rule>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            data_dir: DEFAULT_DATA_DIR.into(),
-            host: String::new(),
-            probes: Default::default(),
-            collector: Default::default(),
-            http: Default::default(),
-            history: Default::default(),
-            server: Default::default(),
-            slack: Default::default(),
-            rules: Vec::new(),
-        }
-    }
-}
-
-impl Config {
-    /// Checks what the types cannot: that names exist, that settings do not contradict each other.
-    ///
-    /// # Errors
-    /// For the first thing that is wrong.
-    pub fn validate(&self) -> Result<(), Failure> {
-        let names: Vec<&str> = hitscope_collector::probes::REGISTRY.iter().map(|probe| probe.name).collect();
-        if let Some(unknown) = self.probes.unknown_names().next() {
-            let unknown = UnknownKey { key: unknown, expected: names };
-            return Err(
-                Failure::new(format!("probes.disabled names no probe: {}", unknown.key)).help(unknown.suggestion())
-            );
-        }
-        self.listen_address()?;
-        self.slack.client().explain("the section [slack] of the configuration is wrong")?;
-        for (index, rule) in self.rules.iter().enumerate() {
-            if self.rules[..index].iter().any(|other| other.name == rule.name) {
-                return Err(Failure::new(format!("two rules are named {}", rule.name))
-                    .help("give each of [[rules]] a name of its own; its alerts are told apart by it"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The address that the server listens on; any but loopback needs a token.
-    ///
-    /// # Errors
-    /// When it is none, or lacks a token.
-    pub fn listen_address(&self) -> Result<SocketAddr, Failure> {
-        const WHAT: &str = "cannot serve the page";
-        let listen = &self.server.listen;
-        let wrong = |cause| hitscope_server::Error::Address { listen: listen.clone(), cause };
-        let address = listen
-            .to_socket_addrs()
-            .and_then(|mut all| all.next().ok_or_else(|| io::Error::other("the name has no address")))
-            .map_err(wrong)
-            .explain(WHAT)?;
-        let token = self.server.token().map_err(hitscope_server::Error::Setting).explain(WHAT)?;
-        if token.is_none() && !address.ip().is_loopback() {
-            return Err(hitscope_server::Error::Token(address)).explain(WHAT);
-        }
-        Ok(address)
-    }
-}
 
 /// All that the configuration is made of, so that `hitscope run` can hand it to a server that may read none of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -163,9 +79,9 @@ impl Sources {
     ///
     /// # Errors
     /// Those of [`Self::gather`].
-    pub fn for_command(place: &Place, listen: Option<&str>) -> Result<Self, Failure> {
-        let mut sources = Self::gather(place.config.as_deref())?;
-        if let Some(folder) = &place.data_dir {
+    pub fn for_command(file: Option<&Path>, data_dir: Option<&Path>, listen: Option<&str>) -> Result<Self, Failure> {
+        let mut sources = Self::gather(file)?;
+        if let Some(folder) = data_dir {
             check_local(folder)?;
             let absolute = std::path::absolute(folder);
             sources.data_dir = Some(absolute.explain(format!("cannot use the folder {}", folder.display()))?);
@@ -272,13 +188,17 @@ impl<'a> UnknownKey<'a> {
     }
 
     fn suggestion(&self) -> String {
-        let likeness = |known: &&str| strsim::jaro_winkler(self.key, known);
-        let nearest = self.expected.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-        match nearest {
-            Some(known) if likeness(&known) > 0.75 => format!("did you mean `{known}`?"),
-            _ if self.expected.is_empty() => "there are no keys here; remove it".into(),
-            _ => format!("the keys here are {}", self.expected.join(", ")),
-        }
+        did_you_mean(self.key, &self.expected)
+    }
+}
+
+/// What may have been meant by a key that is none, or which keys there are.
+pub fn did_you_mean(key: &str, known: &[&str]) -> String {
+    let likeness = |known: &&str| strsim::jaro_winkler(key, known);
+    match known.iter().copied().max_by(|a, b| likeness(a).total_cmp(&likeness(b))) {
+        Some(nearest) if likeness(&nearest) > 0.75 => format!("did you mean `{nearest}`?"),
+        Some(_) => format!("the keys here are {}", known.join(", ")),
+        None => "there are no keys here; remove it".into(),
     }
 }
 

@@ -409,7 +409,7 @@ pub struct Answer {
     /// The rows.
     pub batches: Vec<RecordBatch>,
     /// What the rows hold of the memory limit.
-    pub(crate) reservation: MemoryReservation,
+    pub reservation: MemoryReservation,
 }
 
 impl Answer {

@@ -1,14 +1,10 @@
-//! Times, durations and sizes as people write them, in the configuration and in addresses.
+//! Times as people write them, on the command line and in addresses.
 
-use std::{
-    fmt,
-    str::FromStr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::DateTime;
-use hitscope_history::settings;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Span;
 
 /// Wall clock in ns since the epoch.
 pub fn now_ns() -> i64 {
@@ -55,46 +51,6 @@ pub fn format_seconds(time_ns: i64) -> String {
     DateTime::from_timestamp_nanos(time_ns).to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-macro_rules! written {
-    ($($(#[$doc:meta])* $name:ident($value:ty): $parse:path, $format:path;)*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub struct $name(pub $value);
-
-        impl FromStr for $name {
-            type Err = String;
-            fn from_str(text: &str) -> Result<Self, String> {
-                $parse(text).map(Self)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&$format(self.0))
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    )*};
-}
-
-written! {
-    /// A duration, written as a number with its unit: `250ms`, `30s`, `5m`, `1h`, `7d`.
-    Span(Duration): settings::parse_duration, settings::format_duration;
-    /// A size, written as a number with its unit: `96MiB`.
-    Size(u64): settings::parse_bytes, settings::format_bytes;
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,12 +86,5 @@ mod tests {
             let error = parse(text, NOW).unwrap_err();
             assert!(error.to_string().contains("RFC 3339"), "{text}");
         }
-    }
-
-    #[test]
-    fn spans_and_sizes_are_written_as_they_are_read() {
-        assert_eq!(serde_json::from_str::<Span>("\"90s\"").unwrap(), Span(Duration::from_secs(90)));
-        assert_eq!(serde_json::to_string(&Size(96 << 20)).unwrap(), "\"96MiB\"");
-        assert!(serde_json::from_str::<Span>("\"soon\"").is_err());
     }
 }

@@ -6,29 +6,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
-
-use crate::{
-    cli,
-    config::{Config, Sources},
-    failure::{Explain, Failure},
-    os, signals,
+use hitscope_base::{Explain, Failure};
+use hitscope_cli::{Serve, name_process};
+use hitscope_config::{Config, Sources};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
 };
 
 /// A server that does not end in order is cut off after this long.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// `hitscope serve`
-pub fn serve(arguments: &cli::Serve) -> Result<ExitCode, Failure> {
+pub fn serve(arguments: &Serve) -> Result<ExitCode, Failure> {
     if arguments.supervised {
         return serve_for_run();
     }
-    let config = Sources::for_command(&arguments.place, arguments.listen.as_deref())?.resolve()?;
+    let config = arguments.place.sources(arguments.listen.as_deref())?.resolve()?;
     config.validate()?;
-    if !config.data_dir.is_dir() {
-        return Err(Failure::new(format!("cannot read the data folder {}: there is none", config.data_dir.display()))
-            .help("name the folder that `hitscope run` writes to with --data-dir"));
-    }
+    super::require_folder(&config.data_dir)?;
     let folder = config.data_dir.display().to_string();
     serve_until(config, std::future::pending(), move |address| {
         println!("the page is at http://{address}");
@@ -38,8 +34,8 @@ pub fn serve(arguments: &cli::Serve) -> Result<ExitCode, Failure> {
 
 /// The server that `hitscope run` started: the configuration is the first line of stdin, and it serves until stdin ends.
 fn serve_for_run() -> Result<ExitCode, Failure> {
-    // Else it would be called `exe`, by the path it was started with.
-    os::set_name(c"hitscope-serve");
+    // Else it would be called by the number of the descriptor that it was started by.
+    name_process(c"hitscope-server");
     let mut pipe = BufReader::new(io::stdin());
     let mut line = String::new();
     pipe.read_line(&mut line).explain("cannot read the configuration from `hitscope run`")?;
@@ -68,7 +64,7 @@ fn serve_until(
 ) -> Result<ExitCode, Failure> {
     let runtime = super::runtime()?;
     let served = runtime.block_on(async {
-        let signalled = signals::first()?;
+        let signalled = first_signal()?;
         let shutdown = async {
             tokio::select! {
                 () = signalled => {}
@@ -81,4 +77,16 @@ fn serve_until(
     });
     runtime.shutdown_timeout(GRACE);
     served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Completes at the first SIGTERM or SIGINT after this call.
+fn first_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let catch = |kind| signal(kind).explain("cannot catch signals");
+    let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -1,22 +1,18 @@
 use std::process::ExitCode;
 
-use hitscope_server::alerts::{self, Finding, Rule};
+use hitscope_base::{Explain, Failure};
+use hitscope_cli::{AlertsTest, print};
+use hitscope_config::{Config, Rule};
+use hitscope_server::alerts::{self, Finding};
 use hitscope_slack::{Attachment, Block, Color, Message, RetryPolicy};
 
-use crate::{
-    cli,
-    config::{Config, Sources},
-    failure::{Explain, Failure},
-    print,
-};
-
 /// `hitscope alerts test`
-pub fn test(arguments: &cli::AlertsTest) -> Result<ExitCode, Failure> {
-    let config = Sources::for_command(&arguments.place, None)?.resolve()?;
+pub fn test(arguments: &AlertsTest) -> Result<ExitCode, Failure> {
+    let config = arguments.place.sources(None)?.resolve()?;
     let rule = find(&config.rules, &arguments.rule)?;
     super::runtime()?.block_on(async {
-        let catalog = super::query::open(&config.data_dir, config.server.catalog())?;
-        let findings = alerts::test(rule, &catalog).await.map_err(super::query::explain)?;
+        let catalog = super::open(&config.data_dir, crate::limits(&config.server))?;
+        let findings = alerts::test(rule, &catalog).await.map_err(super::explain)?;
         print!("{}", report(rule, &findings));
         if arguments.send {
             send(&config, rule, &findings).await?;
@@ -54,7 +50,7 @@ fn line(finding: &Finding) -> String {
 }
 
 async fn send(config: &Config, rule: &Rule, findings: &[Finding]) -> Result<(), Failure> {
-    let slack = config.slack.client().explain("cannot send to Slack")?.ok_or_else(|| {
+    let slack = alerts::slack_client(&config.slack).explain("cannot send to Slack")?.ok_or_else(|| {
         Failure::new("cannot send to Slack: no token and no webhook is configured")
             .help("set slack.token and slack.channel, or slack.webhook_url")
     })?;

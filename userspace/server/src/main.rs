@@ -1,0 +1,65 @@
+//! `hitscope-server`: SQL over the history, the page and its API, and the alerts. It has no privileges, and needs none.
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use hitscope_base::Failure;
+use hitscope_cli::{Alerts, Query, Serve, end_with_reader, log_to_stderr};
+use hitscope_server::limits;
+
+/// Serve the page, and answer SQL: what `hitscope serve`, `query` and `alerts` hand over to.
+#[derive(Debug, Parser)]
+#[command(version, subcommand_required = true, arg_required_else_help = true)]
+struct Cli {
+    /// Say more on stderr; twice for even more. RUST_LOG chooses in detail
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Serve),
+    Query(Query),
+    #[command(subcommand)]
+    Alerts(Alerts),
+    /// Plan the SQL of all rules; the configuration comes on stdin
+    #[command(hide = true)]
+    CheckRules,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.verbose);
+    if !matches!(cli.command, Command::Serve(_)) {
+        end_with_reader();
+    }
+    dispatch(cli.command).unwrap_or_else(|failure| {
+        eprintln!("{}", failure.report());
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Serve(arguments) => commands::serve::serve(&arguments),
+        Command::Query(arguments) => commands::query::query(&arguments),
+        Command::Alerts(Alerts::Test(arguments)) => commands::alerts::test(&arguments),
+        Command::CheckRules => commands::rules::check(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
