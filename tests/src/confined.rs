@@ -56,13 +56,15 @@ pub fn strangers_folder(parent: &Path) -> PathBuf {
     folder
 }
 
-/// A copy of hitscope that every user may run; the clone may be closed to them.
+/// Copies of both programs that every user may run, `hitscope` given; the clone may be closed to them.
 pub fn binary_for_all(folder: &Path) -> PathBuf {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).expect("a folder open to all");
-    let copy = folder.join("hitscope");
-    fs::copy(binary(), &copy).expect("a copy of hitscope");
-    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("a program open to all");
-    copy
+    for name in ["hitscope", "hitscope-server"] {
+        let copy = folder.join(name);
+        fs::copy(binary().with_file_name(name), &copy).expect("a copy of the program");
+        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).expect("a program open to all");
+    }
+    folder.join("hitscope")
 }
 
 /// Has the kernel answer these system calls, where one of their rules applies or they have none, with the action.

@@ -1,4 +1,5 @@
-//! Embeds the built page, `HITSCOPE_WEB_DIST` or else `web/dist` of the clone, as a list of its files.
+//! Embeds the built page, `HITSCOPE_WEB_DIST` or else `web/dist` of the clone, as a list of its files; and how the program is
+//! linked, the same as hitscope.
 
 use std::{
     env, fs,
@@ -7,6 +8,11 @@ use std::{
 };
 
 fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture == "x86_64") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
+    }
     println!("cargo::rerun-if-env-changed=HITSCOPE_WEB_DIST");
     let default = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../web/dist");
     let dist = env::var_os("HITSCOPE_WEB_DIST").map_or_else(default, PathBuf::from);

@@ -84,8 +84,6 @@ fn table(status: &Status, running: bool, now_ns: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hitscope_base::{Explain, Failure};
-    use hitscope_cli::print;
     use hitscope_history::status::ProbeStatus;
 
     use super::*;

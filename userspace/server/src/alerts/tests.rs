@@ -8,7 +8,11 @@ use tokio::{
 };
 
 use super::*;
-use crate::{catalog::Options, testing::S, time::Span};
+use hitscope_base::Span;
+use hitscope_config::Severity;
+use hitscope_engine::catalog::Options;
+
+use crate::testing::S;
 
 /// Answers as Slack does, and keeps what it took.
 struct FakeSlack {

@@ -1,12 +1,13 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
+use hitscope_config::{ListenError, Server as Settings};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::routes::ROUTES;
 use crate::{
-    Config, Error, Settings, serve,
+    Config, Error, serve,
     testing::{CUBE, CUBE_LENGTH, S, cell, close, hit, host, leave_open, process},
 };
 
@@ -355,7 +356,10 @@ async fn what_keeps_it_from_starting_is_said() {
     };
     let listening = |listen: &str| Settings { listen: listen.into(), ..Settings::default() };
     let error = start(listening("0.0.0.0:0")).await.unwrap_err();
-    assert!(matches!(error, Error::Token(_)) && error.to_string().contains("server.token"), "{error}");
+    assert!(
+        matches!(error, Error::Listen(ListenError::Token(_))) && error.to_string().contains("server.token"),
+        "{error}"
+    );
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = start(listening(&address)).await.unwrap_err().to_string();
