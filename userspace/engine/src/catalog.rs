@@ -11,12 +11,8 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{self, Poll},
-    time::Duration,
 };
 
 use arrow::{array::RecordBatch, datatypes::SchemaRef};
@@ -24,6 +20,7 @@ use datafusion::{
     dataframe::DataFrame,
     error::DataFusionError,
     execution::{
+        SendableRecordBatchStream,
         context::SQLOptions,
         disk_manager::{DiskManagerBuilder, DiskManagerMode},
         memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation, TrackConsumersPool},
@@ -34,12 +31,6 @@ use datafusion::{
 };
 use futures::{Stream, StreamExt};
 use hitscope_schemas::tables::{self, Table};
-use tokio::{
-    runtime::Runtime,
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-    time::{Instant, Sleep},
-};
 
 /// Of the parsed Parquet footers, this much is kept for the next query.
 const FOOTER_CACHE_BYTES: usize = 16 << 20;
@@ -47,17 +38,15 @@ const FOOTER_CACHE_BYTES: usize = 16 << 20;
 /// Limits of a catalog.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What all running queries, their results included, may hold together, in bytes.
+    /// What all running queries, their results included, may hold together, in bytes, as far as the engine counts it.
     pub memory_bytes: usize,
-    /// How long one query may take; none: as long as it needs.
-    pub timeout: Option<Duration>,
-    /// How many queries run at once; the next ones wait.
-    pub concurrency: usize,
+    /// Whether what does not fit into that may go to temporary files.
+    pub spill: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { memory_bytes: 96 << 20, timeout: Some(Duration::from_secs(30)), concurrency: 4 }
+        Self { memory_bytes: 96 << 20, spill: false }
     }
 }
 
@@ -75,15 +64,12 @@ pub enum Error {
     /// The statement would change something.
     #[error("{0}: the catalog is read-only")]
     ReadOnly(String),
-    /// It took too long.
-    #[error("the query took longer than {} s", .0.as_secs_f64())]
-    Timeout(Duration),
+    /// The statement makes sense, but not with these rows: a division by zero, a text that is no number.
+    #[error("{0}")]
+    Rows(String),
     /// It needed too much memory.
     #[error("the query needs more memory than the limit of {} MiB", .0 >> 20)]
     Memory(usize),
-    /// Too many queries wait already.
-    #[error("too many queries at once")]
-    Busy,
     /// The history folder cannot be read.
     #[error("the history folder cannot be read: {0}")]
     History(#[from] hitscope_history::Error),
@@ -101,49 +87,21 @@ impl Error {
         match self {
             Self::Sql { hint, .. } => hint.clone(),
             Self::ReadOnly(_) => Some("use SELECT, WITH, EXPLAIN, SHOW or DESCRIBE".into()),
-            Self::Timeout(_) => Some("ask for a shorter time range, or raise server.query_timeout".into()),
             Self::Memory(_) => {
                 Some("ask for fewer rows or columns, aggregate, add a LIMIT, or raise server.query_memory".into())
             }
-            Self::Busy => Some("try again in a moment".into()),
-            Self::History(_) | Self::Vanished(_) | Self::Engine(_) => None,
+            Self::Rows(_) | Self::History(_) | Self::Vanished(_) | Self::Engine(_) => None,
         }
     }
-
-    /// Whether the statement is to blame, not the server.
-    pub fn is_users(&self) -> bool {
-        matches!(self, Self::Sql { .. } | Self::ReadOnly(_) | Self::Memory(_))
-    }
 }
 
-/// Counters since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Queries begun.
-    pub queries: AtomicU64,
-    /// Those of them that failed.
-    pub failures: AtomicU64,
-}
-
-/// The catalog. Its queries run on threads of their own, so that a heavy one does not hold up the web server.
+/// The catalog.
 pub struct Catalog {
     data_dir: PathBuf,
     tables: Vec<Table>,
     context: SessionContext,
     pool: Arc<dyn MemoryPool>,
-    options: Options,
-    slots: Arc<Semaphore>,
-    counters: Counters,
-    runtime: Option<Runtime>,
-}
-
-impl Drop for Catalog {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Dropping it would block, which is not allowed on another runtime's threads.
-            runtime.shutdown_background();
-        }
-    }
+    memory_bytes: usize,
 }
 
 impl Catalog {
@@ -167,9 +125,10 @@ impl Catalog {
         const TOP_CONSUMERS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
         let pool: Arc<dyn MemoryPool> =
             Arc::new(TrackConsumersPool::new(GreedyMemoryPool::new(options.memory_bytes), TOP_CONSUMERS));
+        let spill = if options.spill { DiskManagerMode::OsTmpDirectory } else { DiskManagerMode::Disabled };
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(pool.clone())
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
             .build_arc()
             .map_err(engine)?;
@@ -181,23 +140,7 @@ impl Catalog {
             let provider = table::History::new(table.clone(), &data_dir, open.clone());
             context.register_table(table.name, Arc::new(provider)).map_err(engine)?;
         }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("query")
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Engine(error.to_string()))?;
-        let slots = Arc::new(Semaphore::new(options.concurrency.max(1)));
-        Ok(Self {
-            data_dir,
-            tables,
-            context,
-            pool,
-            options,
-            slots,
-            counters: Counters::default(),
-            runtime: Some(runtime),
-        })
+        Ok(Self { data_dir, tables, context, pool, memory_bytes: options.memory_bytes })
     }
 
     /// The folder.
@@ -208,11 +151,6 @@ impl Catalog {
     /// The stored tables.
     pub fn tables(&self) -> &[Table] {
         &self.tables
-    }
-
-    /// Counters since the start.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
     }
 
     /// Runs one statement and gives its rows as they come.
@@ -237,68 +175,29 @@ impl Catalog {
             Err(Error::Vanished(_)) => self.run(frame).await?.collect(&self.pool).await,
             other => other,
         }
-        .inspect_err(|_| self.count_failure())
-    }
-
-    fn count_failure(&self) {
-        self.counters.failures.fetch_add(1, Ordering::Relaxed);
     }
 
     async fn plan(&self, sql: &str) -> Result<DataFrame, Error> {
-        let plan = async {
-            let plan = self.context.state().create_logical_plan(sql).await.map_err(|error| self.classify(&error))?;
-            SQLOptions::new()
-                .with_allow_ddl(false)
-                .with_allow_dml(false)
-                .with_allow_statements(false)
-                .verify_plan(&plan)
-                .map_err(|error| Error::ReadOnly(error.message().into_owned()))?;
-            self.context.execute_logical_plan(plan).await.map_err(|error| self.classify(&error))
-        };
-        plan.await.inspect_err(|_| self.count_failure())
+        let plan = self.context.state().create_logical_plan(sql).await.map_err(|error| self.classify(&error))?;
+        SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false)
+            .verify_plan(&plan)
+            .map_err(|error| Error::ReadOnly(error.message().into_owned()))?;
+        self.context.execute_logical_plan(plan).await.map_err(|error| self.classify(&error))
     }
 
     async fn run(&self, frame: DataFrame) -> Result<Rows, Error> {
-        self.counters.queries.fetch_add(1, Ordering::Relaxed);
-        let started = Instant::now();
-        let deadline = self.options.timeout.map(|timeout| (started + timeout, timeout));
-        let acquire = self.slots.clone().acquire_owned();
-        let slot = match deadline {
-            Some((at, _)) => tokio::time::timeout_at(at, acquire).await.map_err(|_| Error::Busy)?,
-            None => acquire.await,
-        }
-        .map_err(|_| Error::Busy)?;
-
+        let limits = Limits { memory_bytes: self.memory_bytes, tables: self.tables.iter().map(|t| t.name).collect() };
         let schema = Arc::new(frame.schema().as_arrow().clone());
-        let (sender, receiver) = mpsc::channel(2);
-        let limits =
-            Limits { memory_bytes: self.options.memory_bytes, tables: self.tables.iter().map(|t| t.name).collect() };
-        let mut task = JoinSet::new();
-        let runtime = self.runtime.as_ref().expect("there until dropped");
-        task.spawn_on(
-            async move {
-                let _slot = slot;
-                let mut batches = match frame.execute_stream().await {
-                    Ok(batches) => batches,
-                    Err(error) => return drop(sender.send(Err(limits.classify(&error))).await),
-                };
-                while let Some(batch) = batches.next().await {
-                    let batch = batch.map_err(|error| limits.classify(&error));
-                    let failed = batch.is_err();
-                    if sender.send(batch).await.is_err() || failed {
-                        return;
-                    }
-                }
-            },
-            runtime.handle(),
-        );
-        let deadline = deadline.map(|(at, timeout)| (Box::pin(tokio::time::sleep_until(at)), timeout));
-        Ok(Rows { schema, receiver, deadline, memory_bytes: self.options.memory_bytes, _task: task })
+        let batches = frame.execute_stream().await.map_err(|error| limits.classify(&error))?;
+        Ok(Rows { schema, batches, limits })
     }
 
     fn classify(&self, error: &DataFusionError) -> Error {
         let tables = self.tables.iter().map(|table| table.name).collect();
-        Limits { memory_bytes: self.options.memory_bytes, tables }.classify(error)
+        Limits { memory_bytes: self.memory_bytes, tables }.classify(error)
     }
 }
 
@@ -326,9 +225,8 @@ impl Limits {
             DataFusionError::SQL(..)
             | DataFusionError::Plan(_)
             | DataFusionError::NotImplemented(_)
-            | DataFusionError::ArrowError(..)
-            | DataFusionError::Execution(_)
             | DataFusionError::Configuration(_) => Error::Sql { message: message(), hint: None },
+            DataFusionError::ArrowError(..) | DataFusionError::Execution(_) => Error::Rows(message()),
             _ => Error::Engine(message()),
         }
     }
@@ -352,13 +250,11 @@ fn vanished(error: &DataFusionError) -> Option<String> {
     None
 }
 
-/// The rows of a running query. Dropping it ends the query.
+/// The rows of a running query. Dropping it ends the query, as soon as what computes gives way.
 pub struct Rows {
     schema: SchemaRef,
-    receiver: mpsc::Receiver<Result<RecordBatch, Error>>,
-    deadline: Option<(Pin<Box<Sleep>>, Duration)>,
-    memory_bytes: usize,
-    _task: JoinSet<()>,
+    batches: SendableRecordBatchStream,
+    limits: Limits,
 }
 
 impl Rows {
@@ -374,10 +270,10 @@ impl Rows {
             let batch = batch?;
             let bytes: usize =
                 batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
-            reservation.try_grow(bytes).map_err(|_| Error::Memory(self.memory_bytes))?;
+            reservation.try_grow(bytes).map_err(|_| Error::Memory(self.limits.memory_bytes))?;
             batches.push(batch);
         }
-        Ok(Answer { schema: self.schema, batches, reservation })
+        Ok(Answer { schema: self.schema, batches, _held: reservation })
     }
 }
 
@@ -385,19 +281,8 @@ impl Stream for Rows {
     type Item = Result<RecordBatch, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Poll::Ready(batch) = self.receiver.poll_recv(context) {
-            return Poll::Ready(batch);
-        }
-        if let Some((sleep, timeout)) = &mut self.deadline
-            && sleep.as_mut().poll(context).is_ready()
-        {
-            let timeout = *timeout;
-            self.receiver.close();
-            self._task.abort_all();
-            self.deadline = None;
-            return Poll::Ready(Some(Err(Error::Timeout(timeout))));
-        }
-        Poll::Pending
+        let batch = task::ready!(self.batches.as_mut().poll_next(context));
+        Poll::Ready(batch.map(|batch| batch.map_err(|error| self.limits.classify(&error))))
     }
 }
 
@@ -409,7 +294,7 @@ pub struct Answer {
     /// The rows.
     pub batches: Vec<RecordBatch>,
     /// What the rows hold of the memory limit.
-    pub reservation: MemoryReservation,
+    _held: MemoryReservation,
 }
 
 impl Answer {

@@ -13,5 +13,10 @@
 
 pub mod catalog;
 pub mod output;
+pub mod question;
 #[cfg(test)]
+#[allow(dead_code, reason = "the rest is for the server's tests")]
 mod testing;
+pub mod views;
+pub mod worker;
+pub mod workers;

@@ -17,10 +17,12 @@ use std::{
     time::Duration,
 };
 
-use datafusion::prelude::col;
 use hitscope_base::time;
 use hitscope_config::Rule;
-use hitscope_engine::catalog::{self, Answer, Catalog};
+use hitscope_engine::{
+    question::{Ask, Kind},
+    workers::{Lane, Workers},
+};
 use hitscope_history::Writer;
 use hitscope_schemas::tables::{self, Row};
 use hitscope_slack::{RetryPolicy, Slack};
@@ -174,11 +176,11 @@ impl Alerts {
     }
 
     /// Evaluates and sends until the server ends.
-    pub async fn run(self: Arc<Self>, catalog: Arc<Catalog>, shutdown: watch::Receiver<bool>) {
+    pub async fn run(self: Arc<Self>, workers: Arc<Workers>, shutdown: watch::Receiver<bool>) {
         let (mut ending, sender) = (shutdown.clone(), self.clone());
         let evaluating = async {
             loop {
-                self.evaluate(&catalog, time::now_ns()).await;
+                self.evaluate(&workers.lane(Lane::Alerts), time::now_ns()).await;
                 self.flush(time::now_ns());
                 tokio::select! {
                     _ = ending.wait_for(|ending| *ending) => break,
@@ -202,14 +204,14 @@ impl Alerts {
     }
 
     /// Runs the statements of the rules that are due.
-    pub async fn evaluate(&self, catalog: &Catalog, now_ns: i64) {
+    pub async fn evaluate(&self, history: &impl Ask, now_ns: i64) {
         for (index, rule) in self.rules.iter().enumerate() {
             if self.inner().due_ns[index] > now_ns {
                 continue;
             }
-            let outcome = match test(rule, catalog).await {
+            let outcome = match test(rule, history).await {
                 Ok(findings) => Outcome::Found(findings),
-                Err(error) if error.is_users() => Outcome::Broken(error.to_string()),
+                Err(error) if error.kind == Kind::Statement => Outcome::Broken(error.to_string()),
                 Err(error) => Outcome::Failed(error.to_string()),
             };
             let mut inner = self.inner();
@@ -440,17 +442,6 @@ fn row((change, delivery): &(Change, String)) -> tables::Alert {
         message: change.message.as_str().into(),
         delivery: delivery.as_str().into(),
     }
-}
-
-/// The newest changes.
-///
-/// # Errors
-/// Those of the catalog.
-pub async fn changes(catalog: &Catalog, limit: usize) -> Result<Answer, catalog::Error> {
-    let engine = |error: datafusion::error::DataFusionError| catalog::Error::Engine(error.strip_backtrace());
-    let frame = catalog.table("alerts").await?;
-    let frame = frame.sort(vec![col("time").sort(false, false)]).and_then(|frame| frame.limit(0, Some(limit)));
-    catalog.collect(frame.map_err(engine)?).await
 }
 
 fn read(path: &Path) -> io::Result<Stored> {

@@ -5,18 +5,13 @@ mod serve;
 #[cfg(test)]
 #[path = "../../engine/src/testing.rs"]
 mod testing;
-pub mod views;
 mod web;
 
-use hitscope_engine::catalog;
+use hitscope_engine::workers;
 
 pub use serve::{Config, Error, serve};
 
 /// What the configuration says that queries may use.
-pub fn limits(settings: &hitscope_config::Server) -> catalog::Options {
-    catalog::Options {
-        memory_bytes: settings.query_memory.bytes(),
-        timeout: Some(settings.query_timeout.0),
-        ..catalog::Options::default()
-    }
+pub fn limits(settings: &hitscope_config::Server) -> workers::Limits {
+    workers::Limits { memory_bytes: settings.query_memory.bytes(), time: settings.query_timeout.0 }
 }

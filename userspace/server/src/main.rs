@@ -2,12 +2,14 @@
 
 mod commands;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, thread};
 
 use clap::{Parser, Subcommand};
-use hitscope_base::Failure;
+use hitscope_base::{Explain, Failure};
 use hitscope_cli::{Alerts, Query, Serve, end_with_reader, log_to_stderr};
-use hitscope_server::limits;
+use hitscope_engine::worker;
+
+const STACK_BYTES: usize = 64 << 20;
 
 /// Serve the page, and answer SQL: what `hitscope serve`, `query` and `alerts` hand over to.
 #[derive(Debug, Parser)]
@@ -26,6 +28,9 @@ enum Command {
     Query(Query),
     #[command(subcommand)]
     Alerts(Alerts),
+    /// Answer queries of the server that started it
+    #[command(hide = true)]
+    Worker,
     /// Plan the SQL of all rules; the configuration comes on stdin
     #[command(hide = true)]
     CheckRules,
@@ -37,10 +42,15 @@ fn main() -> ExitCode {
     if !matches!(cli.command, Command::Serve(_)) {
         end_with_reader();
     }
-    dispatch(cli.command).unwrap_or_else(|failure| {
-        eprintln!("{}", failure.report());
-        ExitCode::FAILURE
-    })
+    // Planning a statement of some thousand terms takes more stack than a process's first thread has.
+    let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(|| {
+        dispatch(cli.command).unwrap_or_else(|failure| {
+            eprintln!("{}", failure.report());
+            ExitCode::FAILURE
+        })
+    });
+    // It panicked, and has said so.
+    thread.map_or(ExitCode::FAILURE, |thread| thread.join().unwrap_or(ExitCode::FAILURE))
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
@@ -48,6 +58,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(arguments) => commands::serve::serve(&arguments),
         Command::Query(arguments) => commands::query::query(&arguments),
         Command::Alerts(Alerts::Test(arguments)) => commands::alerts::test(&arguments),
+        Command::Worker => worker::run().map(|()| ExitCode::SUCCESS).explain("the query worker ended"),
         Command::CheckRules => commands::rules::check(),
     }
 }

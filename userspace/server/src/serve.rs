@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use hitscope_base::time;
 use hitscope_config::{ListenError, Rule, Server, Slack};
-use hitscope_engine::catalog::{self, Catalog};
+use hitscope_engine::workers::Workers;
 
 use crate::{
     alerts::{self, Alerts},
@@ -26,6 +26,8 @@ const ENDING: Duration = Duration::from_secs(5);
 /// What is served.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
+    /// hitscope-server, which is started again to answer queries.
+    pub program: PathBuf,
     /// The data folder.
     pub data_dir: PathBuf,
     /// The host's name in the table `alerts`.
@@ -49,9 +51,9 @@ pub enum Error {
     /// A setting makes no sense.
     #[error("{0}")]
     Setting(String),
-    /// The catalog cannot be opened.
-    #[error("{0}")]
-    Catalog(#[from] catalog::Error),
+    /// The data folder cannot be told.
+    #[error("cannot use the data folder: {0}")]
+    Folder(io::Error),
     /// The rules or Slack are configured wrongly.
     #[error("{0}")]
     Alerts(#[from] alerts::Error),
@@ -69,7 +71,7 @@ pub async fn serve(
     listening: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Config { data_dir, host, server, rules, slack, history } = config;
+    let Config { program, data_dir, host, server, rules, slack, history } = config;
     let token = server.token().map_err(Error::Setting)?;
     let asked = server.listen_address()?;
     let refused = |cause| ListenError::of(asked, cause);
@@ -77,7 +79,8 @@ pub async fn serve(
     let address = listener.local_addr().map_err(refused)?;
     let access = Access::new(address, token, server.public_url.as_deref()).map_err(Error::Setting)?;
 
-    let catalog = Arc::new(Catalog::open(&data_dir, crate::limits(&server))?);
+    let workers = Workers::new(&program, &data_dir, crate::limits(&server)).map_err(Error::Folder)?;
+    let workers = Arc::new(workers);
     let mut notes = Vec::new();
     if !address.ip().is_loopback() {
         notes.push(format!("The page is served on {address} without TLS: put a proxy with TLS in front of it."));
@@ -87,8 +90,8 @@ pub async fn serve(
     let alerts = Arc::new(Alerts::open(rules, time::now_ns())?);
 
     let (end, ending) = watch::channel(false);
-    let app = Arc::new(App::new(catalog.clone(), alerts.clone(), access, notes, ending.clone()));
-    let mut evaluating = tokio::spawn(alerts.run(catalog, ending.clone()));
+    let app = Arc::new(App::new(workers.clone(), alerts.clone(), access, notes, ending.clone()));
+    let mut evaluating = tokio::spawn(alerts.run(workers, ending.clone()));
     let mut graceful = ending.clone();
     let serving = axum::serve(listener, web::router(app)).with_graceful_shutdown(async move {
         let _ = graceful.wait_for(|ending| *ending).await;

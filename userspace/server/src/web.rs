@@ -19,12 +19,14 @@ use tokio::sync::watch;
 
 pub use self::access::Access;
 use self::{failure::Failure, live::Live, routes::ROUTES};
-use crate::{alerts::Alerts, catalog::Catalog};
+use hitscope_engine::workers::Workers;
+
+use crate::alerts::Alerts;
 
 /// What every handler can use.
 pub struct App {
-    /// The history.
-    pub catalog: Arc<Catalog>,
+    /// Who answers questions about the history.
+    pub workers: Arc<Workers>,
     /// The alert rules.
     pub alerts: Arc<Alerts>,
     /// Who may ask.
@@ -41,14 +43,14 @@ pub struct App {
 impl App {
     /// Puts it together.
     pub fn new(
-        catalog: Arc<Catalog>,
+        workers: Arc<Workers>,
         alerts: Arc<Alerts>,
         access: Access,
         notes: Vec<String>,
         shutdown: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            catalog,
+            workers,
             alerts,
             access,
             notes,

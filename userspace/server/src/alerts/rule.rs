@@ -9,7 +9,7 @@ use arrow::{
     error::ArrowError,
 };
 use hitscope_config::Rule;
-use hitscope_engine::catalog::{Catalog, Error};
+use hitscope_engine::question::{Ask, Kind, Refusal};
 use serde::{Deserialize, Serialize};
 
 /// A rule raises at most so many alerts at once; further rows are left out.
@@ -28,11 +28,10 @@ pub struct Finding {
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn test(rule: &Rule, catalog: &Catalog) -> Result<Vec<Finding>, Error> {
-    let answer = catalog.query(&rule.sql).await?;
+pub async fn test(rule: &Rule, history: &impl Ask) -> Result<Vec<Finding>, Refusal> {
     let mut findings = Vec::new();
-    for batch in &answer.batches {
-        let read = read(batch).map_err(|error| Error::Engine(error.to_string()))?;
+    for batch in &history.rows(&rule.sql).await? {
+        let read = read(batch).map_err(|error| Refusal::new(Kind::Broken, error.to_string()))?;
         findings.extend(read);
     }
     if findings.len() > MOST_FINDINGS {
@@ -83,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn text_columns_are_labels_and_the_first_number_is_the_value() {
         let dir = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(dir.path(), hitscope_engine::catalog::Options::default()).unwrap();
+        let catalog = hitscope_engine::catalog::Catalog::open(dir.path(), Default::default()).unwrap();
         let sql = "SELECT 'db' AS service, 7 AS calls, 9.5 AS other, CAST(NULL AS VARCHAR) AS host, now() AS time";
         let mut rule: Rule = serde_json::from_value(serde_json::json!({"name": "a", "sql": sql})).unwrap();
         let found = test(&rule, &catalog).await.unwrap();
@@ -92,6 +91,6 @@ mod tests {
         rule.sql = "SELECT service FROM hits".into();
         assert_eq!(test(&rule, &catalog).await.unwrap(), []);
         rule.sql = "SELECT nothing FROM hits".into();
-        assert!(matches!(test(&rule, &catalog).await, Err(Error::Sql { .. })));
+        assert_eq!(test(&rule, &catalog).await.unwrap_err().kind, Kind::Statement);
     }
 }

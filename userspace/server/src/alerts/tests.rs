@@ -10,7 +10,7 @@ use tokio::{
 use super::*;
 use hitscope_base::Span;
 use hitscope_config::Severity;
-use hitscope_engine::catalog::Options;
+use hitscope_engine::catalog::{Catalog, Options};
 
 use crate::testing::S;
 
@@ -178,7 +178,7 @@ async fn an_alert_from_the_first_row_to_the_last_message() {
     assert_eq!(slack.titles(), ["events: firing", "events: resolved"]);
     let expected = rows(&[("pending", "none"), ("firing", "sent"), ("resolved", "sent")]);
     assert_eq!(recorded(&alerts, &catalog, NOW + 90 * S).await, expected);
-    assert_eq!(changes(&catalog, 2).await.unwrap().rows(), 2);
+    assert_eq!(hitscope_engine::views::alerts::read(&catalog, 2).await.unwrap().rows(), 2);
 }
 
 #[tokio::test]

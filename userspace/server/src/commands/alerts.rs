@@ -11,7 +11,7 @@ pub fn test(arguments: &AlertsTest) -> Result<ExitCode, Failure> {
     let config = arguments.place.sources(None)?.resolve()?;
     let rule = find(&config.rules, &arguments.rule)?;
     super::runtime()?.block_on(async {
-        let catalog = super::open(&config.data_dir, crate::limits(&config.server))?;
+        let catalog = super::open(&config)?;
         let findings = alerts::test(rule, &catalog).await.map_err(super::explain)?;
         print!("{}", report(rule, &findings));
         if arguments.send {

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use hitscope_base::{Durability, Explain, Failure, replace_file};
 use hitscope_cli::{Progress, Query, QueryFormat};
 use hitscope_engine::{
-    catalog::{self, Catalog},
+    catalog::Catalog,
     output::{Format, Writer},
 };
 
@@ -27,9 +27,7 @@ pub fn query(arguments: &Query) -> Result<ExitCode, Failure> {
             .help("name a file with --output, or pipe it to another program"));
     }
     let runtime = super::runtime()?;
-    // A query on the command line may take as long as its user waits.
-    let options = catalog::Options { timeout: None, ..crate::limits(&config.server) };
-    let catalog = super::open(&config.data_dir, options)?;
+    let catalog = super::open(&config)?;
     match &arguments.output {
         Some(path) => {
             // A query that fails leaves no file behind.

@@ -72,7 +72,8 @@ fn serve_until(
             }
         };
         let Config { data_dir, host, server, rules, slack, history, .. } = config;
-        let config = hitscope_server::Config { data_dir, host, server, rules, slack, history };
+        let program = "/proc/self/exe".into();
+        let config = hitscope_server::Config { program, data_dir, host, server, rules, slack, history };
         hitscope_server::serve(config, listening, shutdown).await.explain("cannot serve the page")
     });
     runtime.shutdown_timeout(GRACE);

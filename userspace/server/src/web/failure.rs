@@ -7,7 +7,7 @@ use axum::{
 };
 use serde_json::json;
 
-use hitscope_engine::catalog;
+use hitscope_engine::question::{Kind, Refusal};
 
 /// A refusal or failure.
 #[derive(Debug)]
@@ -42,23 +42,25 @@ impl IntoResponse for Failure {
     }
 }
 
-impl From<catalog::Error> for Failure {
-    fn from(error: catalog::Error) -> Self {
-        let status = match &error {
-            error if error.is_users() => 400,
-            catalog::Error::Timeout(_) => 504,
-            catalog::Error::Busy => 503,
-            _ => 500,
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.kind {
+            Kind::Statement => 400,
+            Kind::Large => 413,
+            Kind::Rows | Kind::Memory => 422,
+            Kind::Busy => 503,
+            Kind::Time => 504,
+            Kind::Broken => 500,
         };
         if status == 500 {
-            tracing::error!(%error, "a query failed");
+            tracing::error!(%refusal, "a query failed");
         }
-        Self { hint: error.hint(), ..Self::new(status, error.to_string()) }
+        Self { hint: refusal.hint, ..Self::new(status, refusal.message) }
     }
 }
 
 impl From<hitscope_history::Error> for Failure {
     fn from(error: hitscope_history::Error) -> Self {
-        catalog::Error::from(error).into()
+        Self::new(500, format!("the history folder cannot be read: {error}"))
     }
 }

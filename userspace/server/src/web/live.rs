@@ -25,7 +25,11 @@ use super::{
 };
 use hitscope_base::time;
 
-use crate::views::{self, Filter, Range, WINDOW_NS};
+use hitscope_engine::{
+    question::{Form, Question},
+    views::{Filter, Range, WINDOW_NS},
+    workers::Lane,
+};
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// An answer this young serves the next page, too.
@@ -33,10 +37,13 @@ const FRESH: Duration = Duration::from_millis(900);
 /// Hits of a window may be written a little after its end, so the ones before it are sent again.
 const WINDOWS: i64 = 3;
 
+/// What was sent last for a filter, and when it was made.
+type Latest = Arc<tokio::sync::Mutex<Option<(Instant, Arc<str>)>>>;
+
 /// What was sent last, by filter, so that ten pages cost one query.
 #[derive(Default)]
 pub struct Live {
-    latest: Mutex<HashMap<Filter, (Instant, Arc<str>)>>,
+    latest: Mutex<HashMap<Filter, Latest>>,
 }
 
 #[derive(Deserialize)]
@@ -69,8 +76,10 @@ pub async fn stream(State(app): State<Arc<App>>, Parameters(asked): Parameters<L
 }
 
 async fn newest(app: &App, filter: &Filter) -> Result<Arc<str>, Failure> {
-    let latest = || app.live.latest.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((made, data)) = latest().get(filter)
+    let place = Arc::clone(lock(&app.live.latest).entry(filter.clone()).or_default());
+    // Of pages that ask at once, one asks, and the others take its answer.
+    let mut latest = place.lock().await;
+    if let Some((made, data)) = &*latest
         && made.elapsed() < FRESH
     {
         return Ok(data.clone());
@@ -78,13 +87,24 @@ async fn newest(app: &App, filter: &Filter) -> Result<Arc<str>, Failure> {
     let now_ns = time::now_ns();
     let to_ns = now_ns.div_euclid(WINDOW_NS) * WINDOW_NS + WINDOW_NS;
     let range = Range { from_ns: to_ns - WINDOWS * WINDOW_NS, to_ns };
-    let hitmap = views::hitmap::read(&app.catalog, range, Some(WINDOW_NS), filter).await?;
-    let mut event = serde_json::to_value(&hitmap).map_err(|error| Failure::new(500, error.to_string()))?;
-    let state = status::data(app.catalog.data_dir(), app.catalog.tables(), now_ns)?;
-    event["data"] = state.name().into();
+    let question = Question::Hitmap { range, step_ns: Some(WINDOW_NS), filter: filter.clone() };
+    let hitmap = app.workers.ask(Lane::Page, question, Form::Json).await?;
+    let broken = |error: serde_json::Error| Failure::new(500, error.to_string());
+    let mut event: serde_json::Value = serde_json::from_slice(&hitmap.bytes).map_err(broken)?;
+    let workers = Arc::clone(&app.workers);
+    let state = tokio::task::spawn_blocking(move || status::data(workers.data_dir(), workers.tables(), now_ns)).await;
+    event["data"] = state.map_err(|error| Failure::new(500, error.to_string()))??.name().into();
     let data: Arc<str> = event.to_string().into();
-    let mut latest = latest();
-    latest.retain(|_, (made, _)| made.elapsed() < 10 * PERIOD);
-    latest.insert(filter.clone(), (Instant::now(), data.clone()));
+    *latest = Some((Instant::now(), data.clone()));
+    drop(latest);
+    // Filters that nobody looks at any more: those that no page holds and that are old.
+    lock(&app.live.latest).retain(|_, place| match place.try_lock() {
+        Ok(latest) => latest.as_ref().is_some_and(|(made, _)| made.elapsed() < 10 * PERIOD),
+        Err(_) => true,
+    });
     Ok(data)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -19,7 +19,7 @@ pub async fn get(State(app): State<Arc<App>>) -> impl IntoResponse {
 
 fn text(app: &App) -> String {
     let mut page = Page::default();
-    if let Ok(Some(status)) = status::read(app.catalog.data_dir()) {
+    if let Ok(Some(status)) = status::read(app.workers.data_dir()) {
         let age = status.age_ns(time::now_ns().unsigned_abs());
         page.metric("hitscope_collector_status_age_seconds", "gauge", "Since the collector last wrote its status.");
         page.value(&[], seconds(age));
@@ -41,15 +41,21 @@ fn text(app: &App) -> String {
         }
     }
     let usage = usage(Path::new("/proc"));
-    let counters = app.catalog.counters();
+    let counters = app.workers.counters();
     page.metric("hitscope_server_cpu_seconds_total", "counter", "CPU that the server used.");
     page.value(&[], seconds(usage.cpu_ns));
     page.metric("hitscope_server_resident_bytes", "gauge", "Memory that the server holds.");
     page.value(&[], usage.rss_bytes);
     page.metric("hitscope_queries_total", "counter", "Queries begun.");
-    page.value(&[], counters.queries.load(Ordering::Relaxed));
-    page.metric("hitscope_query_failures_total", "counter", "Queries that failed.");
-    page.value(&[], counters.failures.load(Ordering::Relaxed));
+    page.value(&[], counters.asked.load(Ordering::Relaxed));
+    page.metric("hitscope_query_failures_total", "counter", "Queries without an answer, by why.");
+    for (kind, count) in counters.refused() {
+        page.value(&[("why", kind.as_str())], count);
+    }
+    page.metric("hitscope_query_workers_started_total", "counter", "Processes started to answer queries.");
+    page.value(&[], counters.started.load(Ordering::Relaxed));
+    page.metric("hitscope_query_workers_killed_total", "counter", "Those of them that were killed amid a query.");
+    page.value(&[], counters.killed.load(Ordering::Relaxed));
     page.metric("hitscope_alerts", "gauge", "Alerts of a rule, by state.");
     for (rule, state, count) in app.alerts.counts() {
         page.value(&[("rule", &rule), ("state", state)], count);

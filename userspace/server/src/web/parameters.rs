@@ -9,7 +9,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::Failure;
 use hitscope_base::{Span, time};
 
-use crate::views::{Filter, Range};
+use hitscope_engine::views::{Filter, Range};
 
 const DEFAULT_RANGE: &str = "-10m";
 

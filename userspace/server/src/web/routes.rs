@@ -1,10 +1,10 @@
 //! Every address of the API: one table that the router and the OpenAPI document are both made of.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Body,
     extract::{State, rejection::JsonRejection},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
@@ -20,11 +20,10 @@ use super::{
 };
 use hitscope_base::{Span, time};
 use hitscope_engine::{
-    catalog::Answer,
-    output::{self, Format},
+    question::{Form, Question},
+    views,
+    workers::{Answer, Lane},
 };
-
-use crate::views;
 
 /// One address.
 pub struct Route {
@@ -237,7 +236,7 @@ async fn query(
         Failure::new(error.status().as_u16(), error.body_text())
             .hint("send {\"sql\": \"…\"} with content-type: application/json")
     })?;
-    rows(app.catalog.query(&sql).await?, &headers)
+    rows(&app, Lane::Statements, Question::Sql(sql), &headers).await
 }
 
 #[derive(Deserialize)]
@@ -258,7 +257,7 @@ async fn hitmap(
 ) -> Result<impl IntoResponse, Failure> {
     let range = range(asked.from.as_ref(), asked.to.as_ref())?;
     let filter = filter(asked.host, asked.service, asked.protocol, asked.side);
-    Ok(Json(views::hitmap::read(&app.catalog, range, step_ns(asked.step), &filter).await?))
+    json(&app, Question::Hitmap { range, step_ns: step_ns(asked.step), filter }).await
 }
 
 #[derive(Deserialize)]
@@ -293,7 +292,7 @@ async fn hits(
         pid: asked.pid,
         limit: asked.limit.unwrap_or(200).min(10_000),
     };
-    rows(views::hits::read(&app.catalog, &wanted).await?, &headers)
+    rows(&app, Lane::Page, Question::Hits(wanted), &headers).await
 }
 
 #[derive(Deserialize)]
@@ -308,7 +307,7 @@ async fn processes(
     Parameters(asked): Parameters<ProcessesQuery>,
 ) -> Result<impl IntoResponse, Failure> {
     let at_ns = asked.at.map_or(Ok(time::now_ns()), |at| at.ns())?;
-    Ok(Json(views::processes::at(&app.catalog, at_ns, given(asked.host).as_deref()).await?))
+    json(&app, Question::Processes { at_ns, host: given(asked.host) }).await
 }
 
 #[derive(Deserialize)]
@@ -329,12 +328,11 @@ async fn process_history(
     let range = range(asked.from.as_ref(), asked.to.as_ref())?;
     let process =
         views::processes::Identity { host: given(asked.host), pid: asked.pid, start_time_ns: asked.start_time.ns()? };
-    Ok(Json(views::processes::history(&app.catalog, &process, range, step_ns(asked.step)).await?))
+    json(&app, Question::Process { process, range, step_ns: step_ns(asked.step) }).await
 }
 
 async fn cubes(State(app): State<Arc<App>>) -> Result<impl IntoResponse, Failure> {
-    let listing = tokio::task::spawn_blocking(move || views::cubes::read(&app.catalog)).await;
-    Ok(Json(listing.map_err(|error| Failure::new(500, error.to_string()))??))
+    json(&app, Question::Cubes).await
 }
 
 #[derive(Deserialize)]
@@ -347,33 +345,35 @@ async fn alerts(
     State(app): State<Arc<App>>,
     Parameters(asked): Parameters<AlertsQuery>,
 ) -> Result<impl IntoResponse, Failure> {
-    let changes = crate::alerts::changes(&app.catalog, asked.limit.unwrap_or(100).min(1000)).await?;
-    let changes = output::json_rows(&changes.batches).map_err(|error| Failure::new(500, error.to_string()))?;
+    let limit = asked.limit.unwrap_or(100).min(1000);
+    let changes = app.workers.ask(Lane::Page, Question::Alerts(limit), Form::Json).await?;
+    let changes: &serde_json::value::RawValue =
+        serde_json::from_slice(&changes.bytes).map_err(|error| Failure::new(500, error.to_string()))?;
     Ok(Json(serde_json::json!({ "rules": app.alerts.overview(), "changes": changes })))
 }
 
+/// Something that is no table, as JSON.
+async fn json(app: &App, question: Question) -> Result<Response, Failure> {
+    let answer = app.workers.ask(Lane::Page, question, Form::Json).await?;
+    Ok(send(answer, "application/json"))
+}
+
 /// Rows as JSON, or as an Arrow stream for who accepts that.
-fn rows(answer: Answer, headers: &HeaderMap) -> Result<Response, Failure> {
+async fn rows(app: &App, lane: Lane, question: Question, headers: &HeaderMap) -> Result<Response, Failure> {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let arrow =
         accepted.flat_map(|value| value.split(',')).any(|kind| kind.split(';').next().unwrap_or("").trim() == ARROW);
-    let Answer { schema, batches, reservation } = answer;
-    if !arrow {
-        let pieces = output::json_pieces(batches).map(move |piece| {
-            // The rows count against the memory limit until they are sent.
-            let _held = &reservation;
-            piece.map(Bytes::from)
-        });
-        return Ok(
-            ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream::iter(pieces))).into_response()
-        );
-    }
-    let failed = |error: output::Error| Failure::new(500, error.to_string());
-    let mut bytes = Vec::new();
-    let mut writer = output::Writer::new(Format::Arrow, &schema, &mut bytes).map_err(failed)?;
-    for batch in batches {
-        writer.write(batch).map_err(failed)?;
-    }
-    writer.finish().map_err(failed)?;
-    Ok(([(header::CONTENT_TYPE, ARROW)], bytes).into_response())
+    let (form, kind) = if arrow { (Form::Arrow, ARROW) } else { (Form::Json, "application/json") };
+    Ok(send(app.workers.ask(lane, question, form).await?, kind))
+}
+
+/// An answer is handed over piece by piece; what it holds counts until the last piece is taken.
+fn send(answer: Answer, kind: &'static str) -> Response {
+    const PIECE_BYTES: usize = 256 << 10;
+    let mut rest = answer.bytes.clone();
+    let pieces = std::iter::from_fn(move || {
+        let _held = &answer;
+        (!rest.is_empty()).then(|| Ok::<_, Infallible>(rest.split_to(rest.len().min(PIECE_BYTES))))
+    });
+    ([(header::CONTENT_TYPE, kind)], Body::from_stream(stream::iter(pieces))).into_response()
 }

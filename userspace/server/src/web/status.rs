@@ -88,20 +88,20 @@ pub fn usage(proc: &Path) -> Usage {
 
 /// `GET /api/v1/status`
 pub async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
-    let data_dir = app.catalog.data_dir();
+    let data_dir = app.workers.data_dir();
     // A broken status file is told, and hides nothing else.
     let mut notes = app.notes.clone();
     let collector = status::read(data_dir).unwrap_or_else(|error| {
         notes.push(error.to_string());
         None
     });
-    let data = data(data_dir, app.catalog.tables(), time::now_ns()).unwrap_or(Data::Stale(None));
+    let data = data(data_dir, app.workers.tables(), time::now_ns()).unwrap_or(Data::Stale(None));
     let stale_since = match data {
         Data::Stale(since_ns) => since_ns.map(|since_ns| since_ns / 1_000_000),
         Data::None | Data::Live => None,
     };
     let usage = usage(Path::new("/proc"));
-    let counters = app.catalog.counters();
+    let counters = app.workers.counters();
     Ok(Json(json!({
         "data": data.name(),
         "stale_since": stale_since,
@@ -113,8 +113,8 @@ pub async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
             "cpu_ns": usage.cpu_ns,
             "rss_bytes": usage.rss_bytes,
             "peak_rss_bytes": usage.peak_rss_bytes,
-            "queries": counters.queries.load(Ordering::Relaxed),
-            "query_failures": counters.failures.load(Ordering::Relaxed),
+            "queries": counters.asked.load(Ordering::Relaxed),
+            "query_failures": counters.refused().values().sum::<u64>(),
             "notes": notes,
         },
         "alerts": app.alerts.health(),

@@ -11,6 +11,12 @@ use crate::{
     testing::{CUBE, CUBE_LENGTH, S, cell, close, hit, host, leave_open, process},
 };
 
+/// The built hitscope-server, which lies above the runners of tests.
+fn program() -> std::path::PathBuf {
+    let runner = std::env::current_exe().unwrap();
+    runner.ancestors().nth(2).unwrap().join("hitscope-server")
+}
+
 struct Server {
     address: SocketAddr,
     end: Option<oneshot::Sender<()>>,
@@ -21,7 +27,13 @@ struct Server {
 impl Server {
     async fn start(data_dir: &Path, settings: Settings) -> Self {
         hitscope_slack::Slack::with_token(hitscope_base::Secret::new("installs-the-provider")).unwrap();
-        let config = Config { data_dir: data_dir.into(), host: "db1".into(), server: settings, ..Config::default() };
+        let config = Config {
+            program: program(),
+            data_dir: data_dir.into(),
+            host: "db1".into(),
+            server: settings,
+            ..Config::default()
+        };
         let (end, ending) = oneshot::channel::<()>();
         let (listening, address) = oneshot::channel();
         let ended = tokio::spawn(serve(config, |address| listening.send(address).unwrap(), async {

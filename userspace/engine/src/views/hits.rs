@@ -2,11 +2,13 @@
 
 use datafusion::prelude::{Expr, col, lit};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Filter, Range, engine};
-use hitscope_engine::catalog::{Answer, Catalog, Error};
+use crate::catalog::{Answer, Catalog, Error};
 
 /// Which hits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Wanted {
     /// When they ended.
     pub range: Range,

@@ -8,11 +8,11 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use hitscope_history::CUBE_NS;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Range, WINDOW_NS, engine, texts, time, times, unsigned};
-use hitscope_engine::{
+use crate::{
     catalog::{Catalog, Error},
     output,
 };
@@ -65,7 +65,7 @@ pub async fn at(catalog: &Catalog, at_ns: i64, host: Option<&str>) -> Result<Mom
         .filter(intervals)
         .and_then(|frame| frame.sort(vec![col("host").sort(true, false), col("time").sort(true, false)]))
         .map_err(engine)?;
-    let rows = |answer: hitscope_engine::catalog::Answer| {
+    let rows = |answer: crate::catalog::Answer| {
         output::json_rows(&answer.batches).map_err(|error| Error::Engine(error.to_string()))
     };
     Ok(Moment {
@@ -109,7 +109,7 @@ fn nearest_cube(catalog: &Catalog, at_ns: i64, host: Option<&str>) -> Result<Opt
 }
 
 /// One process: its pid and when it started, since a pid is used again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Identity {
     /// Host; none when there is only one.
     pub host: Option<String>,

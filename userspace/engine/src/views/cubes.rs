@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hitscope_history::{CUBE_NS, HistoryFile};
 use serde::Serialize;
 
-use hitscope_engine::catalog::{Catalog, Error};
+use crate::catalog::{Catalog, Error};
 
 /// What the folder holds.
 #[derive(Debug, Serialize)]

@@ -12,7 +12,7 @@ use datafusion::{
 use serde::Serialize;
 
 use super::{Filter, Range, WINDOW_NS, engine, texts, time, times, unsigned};
-use hitscope_engine::catalog::{Catalog, Error};
+use crate::catalog::{Catalog, Error};
 
 /// Whose hits a cell counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]

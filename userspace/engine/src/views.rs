@@ -1,5 +1,6 @@
 //! What the pages show, each asked of the catalog.
 
+pub mod alerts;
 pub mod cubes;
 pub mod hitmap;
 pub mod hits;
@@ -16,7 +17,9 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-use hitscope_engine::catalog::{Answer, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{Answer, Error};
 
 /// The length of a hitmap window, and of a process sample's interval, in ns.
 pub const WINDOW_NS: i64 = 5_000_000_000;
@@ -28,7 +31,7 @@ const MOST_COLUMNS: i64 = 20_000;
 const STEPS_S: [i64; 12] = [5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 21_600, 86_400];
 
 /// A half-open range of time, in ns since the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// The first moment.
     pub from_ns: i64,
@@ -63,7 +66,7 @@ impl Range {
 }
 
 /// Which hits or processes; what is none is not filtered.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Filter {
     /// Host.
     pub host: Option<String>,
