@@ -72,7 +72,12 @@ impl Cube<'_> {
     pub(crate) fn next_part(&self) -> Result<u32, Error> {
         // In this order: a part that is closed in between is then in the closed file.
         let above_open = self.parts()?.last().map_or(0, |(part, _)| part.saturating_add(1));
-        Ok(above_open.max(closed_parts(&self.path())?.unwrap_or(0)))
+        match closed_parts(&self.path()) {
+            Ok(closed) => Ok(above_open.max(closed.unwrap_or(0))),
+            // It is put aside when the cube is closed again; until then its numbers do not matter.
+            Err(Error::Damaged { .. }) => Ok(above_open),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes the parts up to and with `last`. What cannot be read is put aside under another name and told in `notes`.

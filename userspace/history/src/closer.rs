@@ -9,6 +9,7 @@ use std::{
         mpsc::{self, Receiver, Sender},
     },
     thread::{self, JoinHandle},
+    time::Instant,
 };
 
 use hitscope_schemas::tables::Table;
@@ -16,7 +17,7 @@ use hitscope_schemas::tables::Table;
 use crate::{
     Error, Settings,
     close::{Closed, Cube},
-    retention::{Catalogue, Evicted},
+    retention::{Catalogue, Evicted, Room, SteadyClock},
 };
 
 /// A cube to be closed.
@@ -31,14 +32,19 @@ pub(crate) struct Job {
 
 enum Order {
     Close(Job),
-    Evict { now_ns: u64 },
+    Evict { now_ns: Option<u64> },
 }
 
 /// What the thread has done.
 pub(crate) enum Done {
     Closed(Closed),
-    Failed { job: Job, error: Error },
+    Failed {
+        job: Job,
+        error: Error,
+    },
     Evicted(Evicted),
+    /// Whether the disk has the room that is left to others, or what it has.
+    Room(Option<Room>),
     Note(String),
 }
 
@@ -54,6 +60,8 @@ pub(crate) struct Closer {
     evicted_ns: Option<u64>,
     /// Whether a cube was closed since.
     closed: bool,
+    clock: SteadyClock,
+    started: Instant,
 }
 
 impl Closer {
@@ -70,7 +78,16 @@ impl Closer {
         let work = Work { data_dir, host, tables, settings, catalogue, done };
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new().name("close cubes".into()).spawn(move || work.run(&received, &stopped))?;
-        Ok(Self { orders: Some(orders), done: results, thread: Some(thread), stop, evicted_ns: None, closed: false })
+        Ok(Self {
+            orders: Some(orders),
+            done: results,
+            thread: Some(thread),
+            stop,
+            evicted_ns: None,
+            closed: false,
+            clock: SteadyClock::default(),
+            started: Instant::now(),
+        })
     }
 
     /// Has a cube closed.
@@ -79,12 +96,13 @@ impl Closer {
         self.order(Order::Close(job));
     }
 
-    /// Has old cubes evicted, where it is time to.
-    pub(crate) fn evict(&mut self, now_ns: u64) {
-        if self.closed || self.evicted_ns.is_none_or(|last| last.abs_diff(now_ns) >= EVICT_NS) {
+    /// Has old cubes evicted, where it is time to or the disk lacks room.
+    pub(crate) fn evict(&mut self, now_ns: u64, lacks_room: bool) {
+        let steady = self.clock.is_steady(self.started.elapsed(), now_ns);
+        if self.closed || lacks_room || self.evicted_ns.is_none_or(|last| last.abs_diff(now_ns) >= EVICT_NS) {
             self.closed = false;
             self.evicted_ns = Some(now_ns);
-            self.order(Order::Evict { now_ns });
+            self.order(Order::Evict { now_ns: steady.then_some(now_ns) });
         }
     }
 
@@ -151,7 +169,7 @@ impl Work {
         notes.into_iter().for_each(|note| self.tell(Done::Note(note)));
         match closed {
             Ok(Some(closed)) => {
-                self.catalogue.set(job.start_ns, job.table, closed.bytes);
+                self.catalogue.set(job.start_ns, job.table, &self.host, closed.bytes);
                 self.tell(Done::Closed(closed));
             }
             Ok(None) => {}
@@ -159,14 +177,17 @@ impl Work {
         }
     }
 
-    fn evict(&mut self, now_ns: u64) {
-        let (data_dir, host, tables) = (&self.data_dir, &self.host, &self.tables);
-        let path = |table: u8, start_ns| Cube { data_dir, host, table: &tables[usize::from(table)], start_ns }.path();
-        match self.catalogue.evict(path, &self.settings, now_ns) {
-            Ok(Evicted { files: 0, .. }) => {}
-            Ok(evicted) => self.tell(Done::Evicted(evicted)),
-            Err(error) => self.tell(Done::Note(error.to_string())),
+    fn evict(&mut self, now_ns: Option<u64>) {
+        // A file system that does not tell has room until it says otherwise. A replay keeps all, wherever it goes.
+        let looks = self.settings.max_bytes.0 < u64::MAX;
+        let room = || Room::of(&self.data_dir).ok().filter(|_| looks);
+        let mut notes = Vec::new();
+        let evicted = self.catalogue.evict(&self.data_dir, &self.tables, &self.settings, now_ns, room(), &mut notes);
+        notes.into_iter().for_each(|note| self.tell(Done::Note(note)));
+        if evicted.files > 0 {
+            self.tell(Done::Evicted(evicted));
         }
+        self.tell(Done::Room(room().filter(|room| room.free < room.kept_free())));
     }
 
     fn tell(&self, done: Done) {

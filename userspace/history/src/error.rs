@@ -18,6 +18,19 @@ pub enum Error {
         /// Why.
         cause: io::Error,
     },
+    /// The disk has less room than is left to others.
+    #[error(
+        "No space left for history: {} has {} MiB free, and {} MiB are left to others; free some space",
+        path.display(), free >> 20, kept_free >> 20
+    )]
+    NoRoom {
+        /// The data folder.
+        path: PathBuf,
+        /// What is free, in bytes.
+        free: u64,
+        /// What is not used by history, in bytes.
+        kept_free: u64,
+    },
     /// Another process writes the same tables.
     #[error(
         "another hitscope{} writes to {}: stop it, or give this one another folder with --data-dir",

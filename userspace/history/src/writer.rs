@@ -20,7 +20,7 @@ use crate::{
     closer::{Closer, Done, Job},
     folder::{self, Lock},
     open::{self, OpenWriter},
-    retention::{Catalogue, Evicted},
+    retention::{Catalogue, Evicted, Room},
 };
 
 /// How long after its end, and after its last rows, a cube is closed.
@@ -74,6 +74,8 @@ pub struct Writer {
     cubes: BTreeMap<(u8, u64), OpenCube>,
     report: Flushed,
     now_ns: u64,
+    /// What the disk has, where that is less than is left to others.
+    lacking: Option<Room>,
     _locks: Vec<Lock>,
 }
 
@@ -112,7 +114,7 @@ impl Writer {
                 cubes.insert((index, start), OpenCube { last_part: Some(last_part), ..OpenCube::default() });
             }
         }
-        let catalogue = Catalogue::read(data_dir, host, tables)?;
+        let catalogue = Catalogue::read(data_dir, tables)?;
         let closer = Closer::start(data_dir.to_owned(), host.to_owned(), tables.to_vec(), settings.clone(), catalogue)
             .map_err(Error::io("start a thread for", data_dir))?;
         let writer = Self {
@@ -126,6 +128,7 @@ impl Writer {
             cubes,
             report: Flushed::default(),
             now_ns: 0,
+            lacking: None,
             _locks: locks,
         };
         Ok((writer, recovery))
@@ -159,9 +162,10 @@ impl Writer {
     pub fn flush(&mut self, now_ns: u64) -> Result<Flushed, Error> {
         self.now_ns = now_ns;
         self.collect_closed();
-        self.write_rows()?;
+        self.closer.evict(now_ns, self.lacking.is_some());
+        let written = self.write_rows();
         self.close_due();
-        self.closer.evict(now_ns);
+        written?;
         Ok(mem::take(&mut self.report))
     }
 
@@ -174,7 +178,7 @@ impl Writer {
         for (key, cube) in mem::take(&mut self.cubes) {
             self.close(key, &cube);
         }
-        self.closer.evict(self.now_ns);
+        self.closer.evict(self.now_ns, false);
         self.closer.finish();
         let mut failure = None;
         while let Some(done) = self.closer.next_done() {
@@ -197,6 +201,7 @@ impl Writer {
         match done {
             Done::Closed(closed) => self.report.closed.push(closed),
             Done::Note(note) => self.report.notes.push(note),
+            Done::Room(lacking) => self.lacking = lacking,
             Done::Evicted(evicted) => {
                 let before = self.report.evicted;
                 self.report.evicted = Evicted {
@@ -234,8 +239,23 @@ impl Writer {
         self.write_batches()
     }
 
+    /// Writes what it can: where a file cannot be written, the others still are. Gives the first failure.
     fn write_batches(&mut self) -> Result<(), Error> {
-        for (&(table, start_ns), cube) in &mut self.cubes {
+        if let Some(room) = self.lacking {
+            return Err(Error::NoRoom { path: self.data_dir.clone(), free: room.free, kept_free: room.kept_free() });
+        }
+        let mut failure = None;
+        let keys: Vec<(u8, u64)> = self.cubes.keys().copied().collect();
+        for key in keys {
+            if let Err(error) = self.write_cube(key) {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn write_cube(&mut self, (table, start_ns): (u8, u64)) -> Result<(), Error> {
+        if let Some(cube) = self.cubes.get_mut(&(table, start_ns)) {
             while let Some(batch) = cube.unwritten.first() {
                 let writer = match &mut cube.writer {
                     Some(writer) if !writer.is_broken() => writer,

@@ -6,7 +6,7 @@ use std::{process::ExitCode, thread};
 
 use clap::{Parser, Subcommand};
 use hitscope_base::{Explain, Failure};
-use hitscope_cli::{Alerts, Query, Serve, end_with_reader, log_to_stderr};
+use hitscope_cli::{Alerts, Query, Serve, end_with_reader, log_to_stderr, name_process};
 use hitscope_engine::worker;
 
 const STACK_BYTES: usize = 64 << 20;
@@ -37,6 +37,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // `hitscope run` starts it by a descriptor, by whose number it would be called; its threads take the name over.
+    name_process(c"hitscope-server");
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
     if !matches!(cli.command, Command::Serve(_)) {

@@ -242,13 +242,12 @@ fn the_oldest_cubes_of_all_tables_go_first() {
     let evict = |max_age: u64, max_bytes: u64, now_ns: u64| {
         let (max_age, max_bytes) = (Span(Duration::from_nanos(max_age)), Size(max_bytes));
         let settings = Settings { max_age, max_bytes, ..Settings::default() };
-        let (mut writer, _) = Writer::open(dir.path(), HOST, &tables(), settings).unwrap();
-        writer.flush(now_ns).unwrap();
-        writer.finish().unwrap().evicted
+        let mut catalogue = Catalogue::read(dir.path(), &tables()).unwrap();
+        catalogue.evict(dir.path(), &tables(), &settings, Some(now_ns), None, &mut Vec::new())
     };
     let left = |table: &str| files(dir.path(), table).iter().map(|(cube, _)| *cube).collect::<Vec<_>>();
 
-    assert_eq!(evict(CUBE_NS, total, 2 * CUBE_NS - 1), Evicted::default());
+    assert_eq!(evict(CUBE_NS, total, 2 * CUBE_NS - 1).files, 0);
     assert_eq!(evict(CUBE_NS, total, 2 * CUBE_NS).files, 2);
     assert_eq!((left("hitmap"), left("events")), (vec![1, 2, day, day + 1], vec![1, 2, day, day + 1]));
     let evicted = evict(u64::MAX, bytes(day * CUBE_NS), 0);
@@ -274,6 +273,24 @@ fn rows_of_a_table_that_is_not_open_are_counted_as_lost() {
     let (mut writer, _) = Writer::open(dir.path(), HOST, &[Event::table()], Settings::default()).unwrap();
     writer.append(vec![hitmap(0, "a", 1)]);
     assert_eq!(writer.flush(0).unwrap().lost, [("hitmap", 1)].into());
+}
+
+#[test]
+fn a_damaged_closed_cube_keeps_no_late_row_from_being_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(dir.path());
+    writer.append(vec![hitmap(1, "a", 5)]);
+    writer.append(vec![event(0, "x")]);
+    writer.finish().unwrap();
+    let closed = list(dir.path(), "hitmap", 0..1).unwrap()[0].path.clone();
+    fs::write(&closed, b"PAR1 no more").unwrap();
+    let (mut writer, _) = open(dir.path());
+    writer.append(vec![hitmap(1, "a", 7)]);
+    writer.append(vec![event(1, "x")]);
+    assert_eq!(writer.flush(0).unwrap().rows, 2);
+    let notes = writer.finish().unwrap().notes;
+    assert!(notes.len() == 1 && notes[0].contains("is damaged"), "{notes:?}");
+    assert_eq!(hits(dir.path()), 7);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hitscope_base::{Explain, Failure};
-use hitscope_cli::{Serve, name_process};
+use hitscope_cli::Serve;
 use hitscope_config::{Config, Sources};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -34,8 +34,6 @@ pub fn serve(arguments: &Serve) -> Result<ExitCode, Failure> {
 
 /// The server that `hitscope run` started: the configuration is the first line of stdin, and it serves until stdin ends.
 fn serve_for_run() -> Result<ExitCode, Failure> {
-    // Else it would be called by the number of the descriptor that it was started by.
-    name_process(c"hitscope-server");
     let mut pipe = BufReader::new(io::stdin());
     let mut line = String::new();
     pipe.read_line(&mut line).explain("cannot read the configuration from `hitscope run`")?;
