@@ -1,8 +1,9 @@
 //! Compiles for arm64 on another machine.
 //!
-//! `cargo xtask check-arm64`, a part of the suite, compiles and links the probes as for a release; of user space, what has to do
-//! with the architecture, whose unit tests run under emulation. The SQL engine and what stands on it would take as long
-//! again as the build for this machine: that does `cargo xtask test-kernels --arm64`.
+//! `cargo xtask check-arm64` compiles and links the probes as for a release; of user space, what has to do with the
+//! architecture, and runs unit tests under emulation. The suite has of it what a change breaks that was made on another machine:
+//! the probes and the types of what calls the kernel. The SQL engine and what stands on it would take as long again as the
+//! build for this machine: that does `cargo xtask test-kernels --arm64`.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ const SYSROOT: &str = "/usr/aarch64-linux-gnu";
 
 /// Crates whose unit tests run.
 const TESTED: [&str; 2] = ["hitscope-schemas", "hitscope-wire"];
-/// Crates that are compiled up to the machine's code, tests included.
+/// Crates whose types are checked, tests included. The suite has the first: it calls the kernel.
 const CHECKED: [&str; 3] = ["hitscope-collector", "hitscope-history", "hitscope-slack"];
 
 /// Crates that are built whole, always both: alone, they would want other features of what they depend on.
@@ -38,17 +39,30 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Runs the checks; false when one failed.
 pub fn run_all(workspace: &Workspace) -> bool {
     let mut tally = Tally::default();
-    run_in(workspace, &mut tally);
+    if let Some((toolchain, object)) = compile_probes(workspace, &mut tally) {
+        check_types(workspace, &toolchain, &object, &CHECKED, &mut tally);
+        run_tests(workspace, &toolchain, &object, &mut tally);
+    }
     tally.finish()
 }
 
+/// What the suite has of them.
 pub fn run_in(workspace: &Workspace, tally: &mut Tally) {
+    if let Some((toolchain, object)) = compile_probes(workspace, tally) {
+        check_types(workspace, &toolchain, &object, &CHECKED[..1], tally);
+    }
+}
+
+/// The toolchain and the probes' object; nothing where it cannot be, which is in the tally.
+fn compile_probes(workspace: &Workspace, tally: &mut Tally) -> Option<(Toolchain, PathBuf)> {
     const NAME: &str = "arm64";
     if env::consts::ARCH == ARCHITECTURE {
-        return tally.skip(NAME, "this machine is arm64: all the other tests are of it");
+        tally.skip(NAME, "this machine is arm64: all the other tests are of it");
+        return None;
     }
     if find_program("apt-get").is_none() && !packages().iter().all(Package::is_there) {
-        return tally.skip(NAME, "no cross compiler, and no apt-get to install it");
+        tally.skip(NAME, "no cross compiler, and no apt-get to install it");
+        return None;
     }
     let mut set_up = None;
     if !tally.check("set-up for arm64", || {
@@ -56,28 +70,37 @@ pub fn run_in(workspace: &Workspace, tally: &mut Tally) {
         set_up = Some(probes::setup(workspace)?);
         Ok(())
     }) {
-        return;
+        return None;
     }
-    let Some(toolchain) = set_up else { return };
+    let toolchain = set_up?;
     let mut object = PathBuf::new();
-    if !tally.check("probes for arm64", || {
+    let compiled = tally.check("probes for arm64", || {
         object = probes(workspace, &toolchain)?;
         Ok(())
-    }) {
-        return;
-    }
-    let cargo = |verb| {
-        let mut command = cargo(workspace, &toolchain, verb, &object);
-        // The tests run under emulation, where the decoders' random ones would take long.
+    });
+    compiled.then_some((toolchain, object))
+}
+
+fn check_types(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    object: &Path,
+    names: &'static [&'static str],
+    tally: &mut Tally,
+) {
+    tally.check("types of user space for arm64", || {
+        run(cargo(workspace, toolchain, "check", object).arg("--tests").args(crates(names)))
+    });
+}
+
+fn run_tests(workspace: &Workspace, toolchain: &Toolchain, object: &Path, tally: &mut Tally) {
+    let mut runners = Vec::new();
+    let built = tally.check("build of unit tests for arm64", || {
+        let mut command = cargo(workspace, toolchain, "test", object);
+        // They run under emulation, where the decoders' random ones would take long.
         for package in ["hitscope-wire", "zlib-rs"] {
             command.arg("--config").arg(format!("profile.dev.package.{package}.opt-level=2"));
         }
-        command
-    };
-    tally.check("types of user space for arm64", || run(cargo("check").arg("--tests").args(crates(&CHECKED))));
-    let mut runners = Vec::new();
-    let built = tally.check("build of unit tests for arm64", || {
-        let mut command = cargo("test");
         command.args(["--no-run", "--message-format=json-render-diagnostics"]).args(crates(&TESTED));
         runners = test::runners(&read(&mut command)?)?;
         Ok(())

@@ -31,6 +31,17 @@ pub fn cargo(workspace: &Workspace, verb: &str) -> Command {
 /// Builds everything; the programs lie in `target/release` of the clone. Returns the one that people start.
 pub fn build(workspace: &Workspace) -> Result<PathBuf> {
     prepare(workspace)?;
+    programs(workspace)
+}
+
+/// Builds the programs from what [`prepare`] made.
+pub fn programs(workspace: &Workspace) -> Result<PathBuf> {
+    if !workspace.target().join("release").exists() {
+        say!(
+            "first build into {}: the SQL engine alone takes about 20 minutes on 2 cores",
+            workspace.target().display()
+        );
+    }
     run(&mut cargo(workspace, "build"))?;
     publish(workspace)
 }
@@ -57,14 +68,7 @@ fn claim_target(workspace: &Workspace) -> Result<()> {
 pub fn prepare(workspace: &Workspace) -> Result<()> {
     claim_target(workspace)?;
     probes::build(workspace)?;
-    web::build(workspace)?;
-    if !workspace.target().join("release").exists() {
-        say!(
-            "first build into {}: the SQL engine alone takes about 20 minutes on 2 cores",
-            workspace.target().display()
-        );
-    }
-    Ok(())
+    web::build(workspace).map(drop)
 }
 
 /// Brings the built programs into the clone, each in one step: it may be running. Their symbols, a fifth of what the linker

@@ -13,13 +13,16 @@ mod report;
 mod tests;
 mod unit;
 
+use std::num::NonZero;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
 use crate::apt::{self, Package, Shown};
 use crate::process::say;
-use crate::tally::Tally;
+use crate::tally::{Tally, show};
 use crate::test::{self, Runner};
 use crate::workspace::Workspace;
 use crate::{arm64, build, setup};
@@ -28,6 +31,7 @@ use guest::Outcome;
 use image::Contents;
 use machine::{Accelerator, Machine};
 use mirror::Mirror;
+use tests::{Extent, Suite};
 
 /// Oldest first; the first and the last are those of `cargo xtask test`.
 const MATRIX: [Wanted; 5] = [
@@ -48,11 +52,11 @@ pub fn fetch(workspace: &Workspace) -> Result<()> {
     fetch::fetch(workspace, Machine::X86_64, &MATRIX).map(drop)
 }
 
-/// The guests of `cargo xtask test`.
+/// The guests of `cargo xtask test`: there, tests that other guests' or this machine's kernel answers for are left out.
 pub fn run_ends(workspace: &Workspace, live: &[Runner], tally: &mut Tally) -> Result<()> {
     let [oldest, .., newest] = MATRIX;
     let kernels = fetch::fetch(workspace, Machine::X86_64, &[oldest, newest])?;
-    run_in(workspace, &contents(workspace, live)?, &kernels, Accelerator::Tcg, tally)?;
+    run_in(workspace, &contents(workspace, tests::suites(live, Extent::Ends)?), &kernels, Accelerator::Tcg, tally)?;
     kernels.last().map_or(Ok(()), |newest| run_unit(workspace, newest, Accelerator::Tcg, tally))
 }
 
@@ -69,7 +73,8 @@ pub fn run_all(workspace: &Workspace, versions: &[String], unit: bool, kvm: bool
     let mut tally = Tally::default();
     if !unit {
         let (live, _) = test::build_tests(workspace, tests::files())?;
-        let outcomes = run_in(workspace, &contents(workspace, &live)?, &kernels, accelerator, &mut tally)?;
+        let contents = contents(workspace, tests::suites(&live, Extent::Whole)?);
+        let outcomes = run_in(workspace, &contents, &kernels, accelerator, &mut tally)?;
         println!("\n{}", report::tables(&outcomes));
     }
     for kernel in if unit { &kernels } else { &kernels[kernels.len() - 1..] } {
@@ -93,7 +98,8 @@ pub fn run_arm64(workspace: &Workspace, versions: &[String]) -> Result<bool> {
     let root = machine.root(workspace);
     Mirror::open(machine, &machine.kernels(workspace))?.unpack(&image::PACKAGES, &root)?;
     let arm64::Built { live, programs } = arm64::build(workspace, tests::files())?;
-    let contents = Contents { machine, root, release: programs.clone(), suites: tests::suites(&live)?, programs };
+    let suites = tests::suites(&live, Extent::Whole)?;
+    let contents = Contents { machine, root, release: programs.clone(), suites, programs };
     let mut tally = Tally::default();
     let outcomes = run_in(workspace, &contents, &kernels, Accelerator::Tcg, &mut tally)?;
     println!("\n{}", report::tables(&outcomes));
@@ -108,14 +114,14 @@ fn wanted(versions: &[String], all: &[Wanted]) -> Result<Vec<Wanted>> {
 }
 
 /// What this machine has itself.
-fn contents(workspace: &Workspace, live: &[Runner]) -> Result<Contents> {
-    Ok(Contents {
+fn contents(workspace: &Workspace, suites: Vec<Suite>) -> Contents {
+    Contents {
         machine: Machine::X86_64,
         root: Machine::X86_64.root(workspace),
         release: workspace.root.join("target/release"),
-        suites: tests::suites(live)?,
+        suites,
         programs: workspace.target().join("release"),
-    })
+    }
 }
 
 fn run_in(
@@ -127,41 +133,78 @@ fn run_in(
 ) -> Result<Vec<Outcome>> {
     let image = contents.machine.kernels(workspace).join("guest.cpio");
     image::write(contents, &image).context("making the guests' files")?;
-    let one = |kernel| run_one(workspace, kernel, ("", tests::count()), &image, accelerator, tally);
-    let outcomes = kernels.iter().map(one).collect();
+    let tests = contents.suites.iter().map(|suite| suite.tests.len() as u64).sum();
+    let jobs: Vec<Guest<'_>> =
+        kernels.iter().map(|kernel| Guest { kernel, how: "", tests, image: &image, accelerator }).collect();
+    let outcomes = run_all_of(workspace, &jobs, tally);
     let _ = std::fs::remove_file(image);
-    outcomes
+    Ok(outcomes)
 }
 
 fn run_unit(workspace: &Workspace, kernel: &Kernel, accelerator: Accelerator, tally: &mut Tally) -> Result<()> {
     let image = workspace.kernels().join("unit.cpio");
     unit::write(workspace, &image).context("making the files of a guest with systemd")?;
-    let outcome = run_one(workspace, kernel, (" by its systemd unit", unit::TESTS), &image, accelerator, tally);
+    let guest = Guest { kernel, how: " by its systemd unit", tests: unit::TESTS, image: &image, accelerator };
+    run_all_of(workspace, &[guest], tally);
     let _ = std::fs::remove_file(image);
-    outcome.map(drop)
+    Ok(())
 }
 
-fn run_one(
-    workspace: &Workspace,
-    kernel: &Kernel,
-    (how, tests): (&str, u64),
-    image: &Path,
+struct Guest<'a> {
+    kernel: &'a Kernel,
+    /// How it differs from the others of its kernel.
+    how: &'static str,
+    /// How many tests it runs.
+    tests: u64,
+    image: &'a Path,
     accelerator: Accelerator,
-    tally: &mut Tally,
-) -> Result<Outcome> {
-    let log = guest::log(&workspace.root, kernel, how);
-    let mut outcome = Outcome::default();
-    let name = format!("Linux {}{how}", kernel.release);
-    let title = format!("{name}, {accelerator:?}; its serial line goes to {}", log.display());
-    tally.counted(&name, &title, || {
-        outcome = guest::run(kernel, image, accelerator, &log, tests)?;
-        Ok((outcome.counts, outcome.complaint.clone()))
-    });
-    for skip in &outcome.skips {
-        tally.passed_was_skipped(&format!("{name}: {skip}"));
+}
+
+/// As many side by side as there are CPUs, at most two: emulated, each takes one. What the first says is shown at once, what the
+/// others say when they have ended.
+fn run_all_of(workspace: &Workspace, guests: &[Guest<'_>], tally: &mut Tally) -> Vec<Outcome> {
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(2);
+    let mut outcomes = Vec::new();
+    for guests in guests.chunks(at_once) {
+        thread::scope(|scope| {
+            let started = guests.iter().enumerate().map(|(number, guest)| {
+                let log = guest::log(&workspace.root, guest.kernel, guest.how);
+                let Guest { kernel, how, tests, image, accelerator } = *guest;
+                let name = format!("Linux {}{how}", kernel.release);
+                say!("── {name}, {accelerator:?}; its serial line goes to {}", log.display());
+                let running = scope.spawn(move || {
+                    let (start, mut lines) = (Instant::now(), Vec::new());
+                    let mut take = |line: &str| match number {
+                        0 => show(line),
+                        _ => lines.push(line.to_owned()),
+                    };
+                    let outcome = guest::run(kernel, image, accelerator, &log, tests, &mut take);
+                    (outcome, start.elapsed(), lines)
+                });
+                (name, running)
+            });
+            // All of them, before the first is waited for.
+            for (name, thread) in started.collect::<Vec<_>>() {
+                let (outcome, time, lines) = thread.join().expect("a guest's thread does not panic");
+                if !lines.is_empty() {
+                    say!("── what {name} said");
+                    lines.iter().for_each(|line| show(line));
+                }
+                match outcome {
+                    Ok(outcome) => {
+                        tally.counted(&name, time, Ok((outcome.counts, outcome.complaint.clone())));
+                        for skip in &outcome.skips {
+                            tally.passed_was_skipped(&format!("{name}: {skip}"));
+                        }
+                        if outcome.probes.iter().any(|(_, attached)| !attached) {
+                            say!("{}: not every probe is attached: {:?}", outcome.release, outcome.probes);
+                        }
+                        outcomes.push(outcome);
+                    }
+                    Err(error) => tally.counted(&name, time, Err(error)),
+                }
+            }
+        });
     }
-    if outcome.probes.iter().any(|(_, attached)| !attached) {
-        say!("{}: not every probe is attached: {:?}", kernel.release, outcome.probes);
-    }
-    Ok(outcome)
+    outcomes
 }

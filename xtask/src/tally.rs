@@ -24,10 +24,16 @@ impl Counts {
 }
 
 /// What was run so far.
-#[derive(Default)]
 pub struct Tally {
+    begun: Instant,
     steps: Vec<(String, Counts, Duration)>,
     skips: Vec<String>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { begun: Instant::now(), steps: Vec::new(), skips: Vec::new() }
+    }
 }
 
 impl Tally {
@@ -36,25 +42,31 @@ impl Tally {
         say!("── {name}");
         let start = Instant::now();
         let result = check();
+        self.timed(name, (start.elapsed(), result))
+    }
+
+    /// The same of what was run elsewhere, and how long that took.
+    pub fn timed(&mut self, name: &str, (time, result): (Duration, Result<()>)) -> bool {
         if let Err(error) = &result {
             say!("{name}: {error:#}");
         }
         let counts = Counts { passed: result.is_ok().into(), failed: result.is_err().into(), skipped: 0 };
-        self.steps.push((name.to_owned(), counts, start.elapsed()));
+        self.steps.push((name.to_owned(), counts, time));
         result.is_ok()
     }
 
     /// A test runner, whose closing lines are read. One that fails without saying that a test did counts as one failure.
     pub fn runner(&mut self, name: &str, limit: Duration, command: &mut Command) {
         let title = format!("{name}: {}", describe(command));
-        self.counted(name, &title, || run_counted(command, limit, show));
-    }
-
-    /// Something that counts tests by itself, and says what is wrong beside failed ones.
-    pub fn counted(&mut self, name: &str, title: &str, run: impl FnOnce() -> Result<(Counts, Option<String>)>) {
         say!("── {title}");
         let start = Instant::now();
-        let counts = match run() {
+        let result = run_counted(command, limit, show);
+        self.counted(name, start.elapsed(), result);
+    }
+
+    /// What counted tests by itself, in this time, and said what is wrong beside failed ones.
+    pub fn counted(&mut self, name: &str, time: Duration, result: Result<(Counts, Option<String>)>) {
+        let counts = match result {
             Ok((mut counts, complaint)) => {
                 if let Some(complaint) = complaint {
                     say!("{name}: {complaint}");
@@ -67,7 +79,7 @@ impl Tally {
                 Counts { failed: 1, ..Counts::default() }
             }
         };
-        self.steps.push((name.to_owned(), counts, start.elapsed()));
+        self.steps.push((name.to_owned(), counts, time));
     }
 
     /// Something that cannot run here.
@@ -86,7 +98,7 @@ impl Tally {
         self.skips.push(reason.to_owned());
     }
 
-    /// Prints each step and, alone on the last line, the sum. Returns whether all is well.
+    /// Prints each step, the time of all, and, alone on the last line, the sum. Returns whether all is well.
     pub fn finish(self) -> bool {
         let mut sum = Counts::default();
         println!();
@@ -102,6 +114,8 @@ impl Tally {
         for skip in &self.skips {
             println!("skipped {skip}");
         }
+        // Some steps run beside others: their times add up to more.
+        println!("{:42}{:7.1} s  in all", "", self.begun.elapsed().as_secs_f64());
         println!("{} passed, {} failed, {} skipped", sum.passed, sum.failed, sum.skipped);
         sum.failed == 0
     }

@@ -1,9 +1,10 @@
 //! `cargo xtask test`: every check and test, the quick ones first.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -26,15 +27,9 @@ pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> bool {
         checks(workspace, &mut tally);
     }
     part(&mut tally, "web page", |tally| web_tests(workspace, filter, tally));
-    if tally.check("build", || build::build(workspace).map(drop)) {
+    if build_and_set_up(workspace, &mut tally) {
         if filter.is_none() {
-            clippy(workspace, &mut tally);
-        }
-        tally.check("set-up of the tests", || setup::tests(workspace));
-        // A test reads how each of them lays out its structures.
-        match kernels::cannot_run() {
-            None => drop(tally.check("kernels to test with", || kernels::fetch(workspace))),
-            Some(reason) => tally.skip("kernels to test with", reason),
+            lints_of_probes(workspace, &mut tally);
         }
         part(&mut tally, "Rust tests", |tally| rust_tests(workspace, filter, tally));
         part(&mut tally, "browser tests", |tally| browser_tests(workspace, filter, tally));
@@ -107,12 +102,46 @@ fn test_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The lints of the workspace and, as far as a host compiler can read them, of the probes.
-fn clippy(workspace: &Workspace, tally: &mut Tally) {
-    if version("cargo", &["clippy", "--version"]).is_none() {
-        return tally.skip("lints", "this Rust has no clippy");
+/// Builds the programs; beside it what the tests need is fetched, which takes the network's time, not the processors'.
+/// False where the programs were not built.
+fn build_and_set_up(workspace: &Workspace, tally: &mut Tally) -> bool {
+    // Before: two must not install packages at once.
+    if !tally.check("probes and page", || build::prepare(workspace)) {
+        return false;
     }
-    tally.check("lints", || run(build::cargo(workspace, "clippy").args(["--all-targets", "--", "-D", "warnings"])));
+    thread::scope(|scope| {
+        let fetched = scope.spawn(|| {
+            let set_up = timed(|| setup::tests(workspace));
+            // A test reads how each of them lays out its structures.
+            let kernels = kernels::cannot_run().is_none().then(|| timed(|| kernels::fetch(workspace)));
+            (set_up, kernels)
+        });
+        let built = tally.check("build", || build::programs(workspace).map(drop));
+        let (set_up, kernels) = fetched.join().expect("fetching does not panic");
+        tally.timed("set-up of the tests", set_up);
+        match (kernels, kernels::cannot_run()) {
+            (Some(kernels), _) => drop(tally.timed("kernels to test with", kernels)),
+            (None, reason) => tally.skip("kernels to test with", reason.unwrap_or_default()),
+        }
+        built
+    })
+}
+
+fn timed(work: impl FnOnce() -> Result<()>) -> (Duration, Result<()>) {
+    let start = Instant::now();
+    let result = work();
+    (start.elapsed(), result)
+}
+
+fn has_clippy() -> bool {
+    version("cargo", &["clippy", "--version"]).is_some()
+}
+
+/// The lints of the probes, as far as a host compiler can read them. Those of the workspace come with the build of its tests.
+fn lints_of_probes(workspace: &Workspace, tally: &mut Tally) {
+    if !has_clippy() {
+        return tally.skip("lints of the probes", "this Rust has no clippy");
+    }
     tally.check("lints of the probes", || {
         run(Command::new("cargo")
             .args(["clippy", "--release", "--locked", "--", "-D", "warnings"])
@@ -133,7 +162,7 @@ pub struct Runner {
     pub executable: PathBuf,
 }
 
-/// Builds all tests, or some files of them; returns the runners of the live ones, and the others.
+/// Builds some files of tests; returns the runners of the live ones, and the others.
 pub fn build_tests<'a>(
     workspace: &Workspace,
     files: impl Iterator<Item = &'a str>,
@@ -141,18 +170,63 @@ pub fn build_tests<'a>(
     let mut command = build::cargo(workspace, "test");
     command.args(["--no-run", "--message-format=json-render-diagnostics"]);
     let listing = read(command.args(files.flat_map(|file| ["--test", file])))?;
+    sort_runners(workspace, &listing)
+}
+
+/// Builds all there is, tests and examples, by the compiler that also lints, where there is one: a `cargo clippy` would check
+/// all that the workspace stands on once more, the SQL engine first of all. Returns the runners, and how many lints were broken.
+fn build_and_lint(workspace: &Workspace) -> Result<(Vec<Runner>, Vec<Runner>, usize)> {
+    let mut command = build::cargo(workspace, "test");
+    command.args(["--all-targets", "--no-run", "--message-format=json"]);
+    if has_clippy() {
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver");
+    }
+    let output = command.stderr(Stdio::inherit()).output().context("starting cargo")?;
+    let listing = String::from_utf8(output.stdout).context("cargo's messages")?;
+    let said = diagnostics(&listing)?;
+    said.iter().for_each(|text| eprint!("{text}"));
+    if !output.status.success() {
+        bail!("the tests cannot be built ({})", output.status);
+    }
+    let (live, unit) = sort_runners(workspace, &listing)?;
+    Ok((live, unit, said.len()))
+}
+
+fn sort_runners(workspace: &Workspace, listing: &str) -> Result<(Vec<Runner>, Vec<Runner>)> {
     let live = workspace.root.join(LIVE);
-    Ok(runners(&listing)?.into_iter().partition(|runner| runner.package == live && runner.target != "hitscope_tests"))
+    Ok(runners(listing)?.into_iter().partition(|runner| runner.package == live && runner.target != "hitscope_tests"))
+}
+
+/// What the compiler says in cargo's messages of the workspace's own crates, each once: a crate is also built with its tests.
+fn diagnostics(listing: &str) -> Result<BTreeSet<String>> {
+    let mut said = BTreeSet::new();
+    for line in listing.lines().filter(|line| line.starts_with('{')) {
+        let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
+        let what = &message["message"];
+        // A crate's last one only counts those before; it has no code and points nowhere.
+        if message["reason"] == "compiler-message" && what["spans"].as_array().is_some_and(|spans| !spans.is_empty()) {
+            said.insert(what["rendered"].as_str().unwrap_or_default().to_owned());
+        }
+    }
+    Ok(said)
 }
 
 fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
-    let (mut live, mut unit) = (Vec::new(), Vec::new());
+    let (mut live, mut unit, mut broken) = (Vec::new(), Vec::new(), 0);
     let built = tally.check("build of the tests", || {
-        (live, unit) = build_tests(workspace, std::iter::empty())?;
+        (live, unit, broken) = build_and_lint(workspace)?;
         Ok(())
     });
     if !built {
         return Ok(());
+    }
+    if !has_clippy() {
+        tally.skip("lints", "this Rust has no clippy");
+    } else if filter.is_none() {
+        tally.check("lints", || match broken {
+            0 => Ok(()),
+            broken => bail!("{broken} warnings, see above"),
+        });
     }
     for runner in unit {
         let mut command = Command::new(&runner.executable);
@@ -261,6 +335,15 @@ fn browser_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_compiler_says_is_taken_once() {
+        let warning = |spans: &str, text: &str| {
+            format!(r#"{{"reason":"compiler-message","message":{{"spans":[{spans}],"rendered":"{text}"}}}}"#)
+        };
+        let listing = [warning("{}", "unused"), warning("{}", "unused"), warning("", "1 warning emitted")].join("\n");
+        assert_eq!(diagnostics(&listing).unwrap().into_iter().collect::<Vec<_>>(), ["unused"]);
+    }
 
     #[test]
     fn test_executables_are_found_in_cargos_messages() {

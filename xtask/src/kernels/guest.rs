@@ -12,11 +12,11 @@ use super::fetch::Kernel;
 use super::image;
 use super::machine::Accelerator;
 use crate::process::say;
-use crate::tally::{Counts, run_counted, show};
+use crate::tally::{Counts, run_counted};
 use crate::workspace::Workspace;
 
 /// A guest that hangs is ended after this long.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
+const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// As long as a guest may take to its first line, where it is only tried whether there is one.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);
 
@@ -44,12 +44,19 @@ pub struct Program {
     pub stack_bytes: u64,
 }
 
-/// Boots a kernel with the image; `log` gets all that it says, the caller's stdout what its tests say.
-pub fn run(kernel: &Kernel, image: &Path, accelerator: Accelerator, log: &Path, tests: u64) -> Result<Outcome> {
+/// Boots a kernel with the image; `log` gets all that it says, `show` what its tests say.
+pub fn run(
+    kernel: &Kernel,
+    image: &Path,
+    accelerator: Accelerator,
+    log: &Path,
+    tests: u64,
+    show: &mut dyn FnMut(&str),
+) -> Result<Outcome> {
     for last in [false, true] {
-        let mut lines = Lines::default();
+        let mut lines = Lines::new(show);
         let (counts, complaint) = boot(kernel, image, accelerator, LIMIT, log, &mut |line| lines.take(line))?;
-        let Lines { mut outcome, booted, ended } = lines;
+        let Lines { mut outcome, booted, ended, .. } = lines;
         if !booted && !last {
             say!("{} did not start; once more", kernel.release);
             continue;
@@ -127,8 +134,8 @@ pub fn log(root: &Path, kernel: &Kernel, how: &str) -> PathBuf {
 }
 
 /// Reads a serial line.
-#[derive(Default)]
-struct Lines {
+struct Lines<'a> {
+    show: &'a mut dyn FnMut(&str),
     outcome: Outcome,
     /// The kernel came to its first program: emulated, now and then one fails before.
     booted: bool,
@@ -136,7 +143,11 @@ struct Lines {
     ended: Option<String>,
 }
 
-impl Lines {
+impl<'a> Lines<'a> {
+    fn new(show: &'a mut dyn FnMut(&str)) -> Self {
+        Self { show, outcome: Outcome::default(), booted: false, ended: None }
+    }
+
     fn take(&mut self, line: &str) {
         let Some(news) = line.strip_prefix("guest: ") else {
             if let Some(program) = line.strip_prefix("verifier: ").and_then(program) {
@@ -144,7 +155,7 @@ impl Lines {
             }
             // What the kernel says is in the log.
             if !line.starts_with('[') {
-                show(line);
+                (self.show)(line);
             }
             return;
         };
@@ -184,7 +195,9 @@ mod tests {
 
     #[test]
     fn a_serial_line_is_understood() {
-        let mut lines = Lines::default();
+        let mut shown = Vec::new();
+        let mut show = |line: &str| shown.push(line.to_owned());
+        let mut lines = Lines::new(&mut show);
         lines.take("[    0.0] Linux version 6.1.0");
         assert!(!lines.booted && lines.ended.is_none());
         for line in [
@@ -202,5 +215,6 @@ mod tests {
         let program = Program { name: "sched_switch".into(), instructions: 1234, stack_bytes: 56 };
         assert_eq!(lines.outcome.programs, [program]);
         assert_eq!((lines.outcome.skips.len(), lines.ended.as_deref()), (1, Some("1")));
+        assert_eq!(shown, ["verifier: sched_switch 1234 instructions 56 bytes", "verifier: nonsense"]);
     }
 }

@@ -9,8 +9,17 @@ use crate::test::Runner;
 /// Programs that they start.
 pub const PROGRAMS: [&str; 2] = ["stand-in", "workload"];
 
-/// By the file in `tests/tests`.
-const TESTS: &[(&str, &[&str])] = &[
+/// Which of them a guest runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All: `cargo xtask test-kernels`.
+    Whole,
+    /// Without those that ask the kernel nothing new: `cargo xtask test`, for the oldest kernel and the newest.
+    Ends,
+}
+
+/// By the file in `tests/tests`: those of both extents, and those of the whole alone.
+const TESTS: &[(&str, &[&str], &[&str])] = &[
     (
         "loading",
         &[
@@ -20,21 +29,18 @@ const TESTS: &[(&str, &[&str])] = &[
             "programs_say_what_they_follow",
             "without_a_field_what_needs_it_is_off",
         ],
+        &[],
     ),
     (
         "counts",
-        &[
-            "psql_over_socket_and_tcp",
-            "pgbench_simple_tcp",
-            "pgbench_prepared_socket",
-            "connections_from_before_simple",
-        ],
+        &["pgbench_simple_tcp", "connections_from_before_simple"],
+        &["psql_over_socket_and_tcp", "pgbench_prepared_socket"],
     ),
-    ("outcomes", &["errors_have_their_sqlstate", "ends_before_the_answer"]),
-    ("processes", &["short_lives", "ends_by_signal", "syscalls_are_counted"]),
-    ("sockets", &["exchanges"]),
-    ("times", &["hits_that_share_a_thread_have_no_split", "requests_lie_unread"]),
-    ("tls", &["from_the_first_connection"]),
+    ("outcomes", &["ends_before_the_answer"], &["errors_have_their_sqlstate"]),
+    ("processes", &["ends_by_signal", "syscalls_are_counted"], &["short_lives"]),
+    ("sockets", &["exchanges"], &[]),
+    ("times", &["requests_lie_unread"], &["hits_that_share_a_thread_have_no_split"]),
+    ("tls", &["from_the_first_connection"], &[]),
 ];
 
 /// A runner in the guest, and the tests that it runs.
@@ -42,27 +48,26 @@ pub struct Suite {
     /// Folder of its crate.
     pub folder: PathBuf,
     pub executable: PathBuf,
-    pub tests: &'static [&'static str],
+    pub tests: Vec<&'static str>,
 }
 
 /// The files that they are in.
 pub fn files() -> impl Iterator<Item = &'static str> {
-    TESTS.iter().map(|(file, _)| *file)
+    TESTS.iter().map(|(file, ..)| *file)
 }
 
 /// The runners of these tests among those that were built.
-pub fn suites(live: &[Runner]) -> Result<Vec<Suite>> {
+pub fn suites(live: &[Runner], extent: Extent) -> Result<Vec<Suite>> {
     TESTS
         .iter()
-        .map(|(target, tests)| {
+        .map(|(target, both, whole)| {
             let runner = live.iter().find(|runner| runner.target == *target);
             let runner = runner.with_context(|| format!("no live tests `{target}` were built"))?;
+            let mut tests = both.to_vec();
+            if extent == Extent::Whole {
+                tests.extend_from_slice(whole);
+            }
             Ok(Suite { folder: runner.package.clone(), executable: runner.executable.clone(), tests })
         })
         .collect()
-}
-
-/// How many tests a guest runs.
-pub fn count() -> u64 {
-    TESTS.iter().map(|(_, tests)| tests.len() as u64).sum()
 }
