@@ -18,6 +18,7 @@ use crate::workspace::Workspace;
 const LINKER_VERSION: &str = "0.13.0";
 const LLVM_MAJOR: u32 = 22;
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+const OBJCOPY: &str = "/usr/lib/llvm-22/bin/llvm-objcopy";
 /// `rust-version` of the workspace.
 const OLDEST_RUSTC: (u32, u32) = (1, 94);
 
@@ -131,6 +132,7 @@ pub fn setup(workspace: &Workspace) -> Result<Toolchain> {
         }
     };
     install_linker(workspace)?;
+    apt::install(&[Package { name: "llvm-22", shown_by: Shown::Files(&[OBJCOPY]), why: "strips the probes" }])?;
     Ok(toolchain)
 }
 
@@ -178,7 +180,7 @@ fn linker_runs(workspace: &Workspace) -> bool {
 /// Everything the compiled probes depend on.
 fn inputs(workspace: &Workspace, toolchain: &Toolchain) -> Result<Inputs> {
     Inputs::new()
-        .value((toolchain.version(), flags(env::consts::ARCH), LINKER_VERSION, BUILD))
+        .value((toolchain.version(), flags(env::consts::ARCH), LINKER_VERSION, BUILD, "--strip-debug"))
         .path(&workspace.root.join("probe-ebpf"))?
         .path(&workspace.root.join("schemas"))
 }
@@ -208,7 +210,11 @@ pub fn compile(workspace: &Workspace, toolchain: &Toolchain, architecture: &str,
         .env("CARGO_TARGET_DIR", target)
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker(workspace))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_RUSTFLAGS", flags(architecture)))?;
-    Ok(target.join("bpfel-unknown-none/release/hitscope-probes"))
+    let built = target.join("bpfel-unknown-none/release/hitscope-probes");
+    // What debuggers read is four fifths of it, and the collector would carry it along. The kernel's BTF stays.
+    let object = built.with_extension("o");
+    run(Command::new(OBJCOPY).arg("--strip-debug").args([&built, &object]))?;
+    Ok(object)
 }
 
 #[cfg(test)]
