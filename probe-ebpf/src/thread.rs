@@ -20,7 +20,8 @@ use crate::{
 /// Places in the array; a power of two.
 const PLACES: u32 = 1 << 15;
 
-/// One thread.
+/// One thread. Clocks of two CPUs may differ by a little and even go back for a moment (`ktime_get_mono_fast_ns`): so what lies
+/// between two readings is never less than nothing.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Thread {
@@ -73,7 +74,7 @@ impl Thread {
         if self.on_cpu_since == 0 {
             return NO_TIMES;
         }
-        ThreadTimes { cpu_ns: self.times.cpu_ns + (now - self.on_cpu_since), ..self.times }
+        ThreadTimes { cpu_ns: self.times.cpu_ns + now.saturating_sub(self.on_cpu_since), ..self.times }
     }
 
     /// Whether it, which runs, was last seen waiting.
@@ -91,7 +92,7 @@ impl Thread {
             self.awake(now);
         }
         if self.runnable_since != 0 {
-            let waited = now - self.runnable_since;
+            let waited = now.saturating_sub(self.runnable_since);
             self.runnable_since = 0;
             self.times.runqueue_ns += waited;
             self.runqueue_due_ns += waited;
@@ -101,7 +102,7 @@ impl Thread {
     /// It sleeps no more: gives the time to its class.
     #[inline(always)]
     pub fn awake(&mut self, now: u64) {
-        let slept = now - self.blocked_since;
+        let slept = now.saturating_sub(self.blocked_since);
         self.blocked_since = 0;
         match self.blocked_on as u8 {
             wait::LOCK => self.times.lock_ns += slept,

@@ -14,6 +14,7 @@ use hitscope_collector::{
     event::Event,
     kernel::btf,
     probes::{self, Probes, REGISTRY, Settings},
+    source::Turn,
 };
 use hitscope_schemas::{
     offsets::{ABSENT, Offsets},
@@ -26,6 +27,8 @@ use hitscope_tests::{
 
 /// Half of what the verifier walks through before it gives up.
 const MOST_INSTRUCTIONS: u64 = 500_000;
+/// Longer than any test takes to make what it looks for.
+const LONG: std::time::Duration = std::time::Duration::from_secs(60);
 /// Of the 512 that the programs of one chain of calls may use.
 const MOST_STACK_BYTES: u64 = 480;
 
@@ -179,7 +182,7 @@ fn copies_do_what_those_before_could_not() {
             }
             _ => {}
         };
-        probes.poll(&mut count);
+        probes.poll(Turn::of(1 << 20, LONG), &mut count);
         probes.drain(&mut count);
         assert_eq!([calls, sent, received], [CALLS; 3], "{copies}, {beside_others}");
     }
@@ -215,7 +218,7 @@ fn what_was_skipped_leaves_a_gap() {
         }
         _ => {}
     };
-    probes.poll(&mut take);
+    probes.poll(Turn::of(1 << 20, LONG), &mut take);
     probes.drain(&mut take);
     let sent = [(0, 101), (101 + MISSED_BYTES, 102), (203 + MISSED_BYTES, 103), (306 + MISSED_BYTES, 104), (0, 105)];
     let received = [(0, 111), (111, 102), (213 + MISSED_BYTES, 104), (0, 105)];

@@ -12,6 +12,7 @@ use std::{
 use hitscope_collector::{
     event::Event,
     probes::{self, Probes},
+    source::Turn,
 };
 use hitscope_schemas::sockets::RECEIVED;
 use hitscope_tests::{
@@ -252,7 +253,7 @@ fn requests_lie_unread_on_older_kernels() {
 
     let mut queued = [None; 4];
     wait_until("the reads are seen", || {
-        probes.poll(&mut |event| {
+        probes.poll(Turn::default(), &mut |event| {
             if let Event::Segment(segment, ..) = event
                 && segment.header.pid == std::process::id()
                 && segment.direction == RECEIVED

@@ -119,7 +119,7 @@ fn connect(sock: Address) -> Option<()> {
 #[inline(always)]
 fn connected(sock: Address, state: &mut ConnectionState, new: u32) {
     // SAFETY: the helper takes no arguments.
-    let duration_ns = unsafe { bpf_ktime_get_ns() } - state.begin_ns;
+    let duration_ns = unsafe { bpf_ktime_get_ns() }.saturating_sub(state.begin_ns);
     let begun = state.begin_ns != 0;
     state.begin_ns = 0;
     account(sock, state);
@@ -329,6 +329,11 @@ fn datagram<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
         return None;
     }
     let scratch = DNS.get_ptr_mut(COPY)?;
+    let waiting = ring::waiting_bytes();
+    if waiting >= global!(ring::SEGMENT_LIMIT_BYTES) {
+        count(lost::SEGMENT_RING_FULL);
+        return None;
+    }
     let length = if buffer.length < DNS_LEN as u64 { buffer.length } else { DNS_LEN as u64 };
     // The mask changes nothing; it is what the verifier bounds the write by.
     let length = core::hint::black_box(length) & (2 * DNS_LEN as u64 - 1);
@@ -342,7 +347,7 @@ fn datagram<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
         }
         let size = size_of::<DnsEvent>() as u64 + length;
         (*scratch).event = DnsEvent { header: header(KIND_DNS, size as usize), length: length as u32, padding: 0 };
-        ring::output(scratch, size, ring::flags(ring::waiting_bytes()), lost::EVENT_RING_FULL);
+        ring::output(scratch, size, ring::flags(waiting), lost::SEGMENT_RING_FULL);
     }
     Some(())
 }

@@ -196,7 +196,7 @@ fn arrived_ns(state: &mut SocketState) -> u64 {
     // SAFETY: the helper takes no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     let queued_ns = arrivals::queued_ns(state, now);
-    if queued_ns == 0 { 0 } else { now - queued_ns }
+    if queued_ns == 0 { 0 } else { now.saturating_sub(queued_ns) }
 }
 
 /// Bytes that a protocol may exchange before it turns to TLS.

@@ -116,7 +116,7 @@ fn exit<const COPY: u32>(context: &RawTracePointContext) -> Option<()> {
     }
     thread.exit_ns = now;
     if global!(COUNT_SYSCALLS) != 0 && thread.inside != 0 {
-        let duration_ns = now - thread.enter_ns;
+        let duration_ns = now.saturating_sub(thread.enter_ns);
         let key = SyscallKey { pid: thread.process.pid, syscall: syscall as u16, generation: generation() as u16 };
         record(&key, duration_ns, (-4095..0).contains(&result));
     }

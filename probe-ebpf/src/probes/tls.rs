@@ -316,9 +316,11 @@ fn step(context: &RetProbeContext, thread: &mut Thread) -> Option<()> {
     }
     thread.tls.pieces += 1;
     let (pieces, left) = (thread.tls.pieces, thread.tls.left);
-    let allowance = if state.verdict == VERDICT_UNKNOWN {
+    let allowance = if state.run_bytes >= global!(RUN_BYTES) {
+        HEAD_BYTES
+    } else if state.verdict == VERDICT_UNKNOWN {
         UNKNOWN_BYTES
-    } else if state.run_bytes < global!(RUN_BYTES) && pieces < PIECES {
+    } else if pieces < PIECES {
         PIECE_BYTES
     } else {
         HEAD_BYTES
@@ -413,7 +415,7 @@ fn send<const SIZE: usize>(thread: &mut Thread, piece: &Piece) {
             offset: piece.offset,
             length: piece.moved,
             times,
-            queued_ns: if arrived { header.time_ns - piece.arrived_ns } else { 0 },
+            queued_ns: if arrived { header.time_ns.saturating_sub(piece.arrived_ns) } else { 0 },
             direction: piece.direction,
             head_len: head as u32,
             tail_len: tail as u32,

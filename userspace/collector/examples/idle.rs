@@ -10,8 +10,8 @@ use std::{
 };
 
 use hitscope_collector::{
-    clocks::Clocks, facts::Facts, facts::ProcessFacts, hosts, kernel, processes::Processes, sampler::Sampler,
-    settings::WINDOW,
+    clocks::Clocks, facts::Facts, facts::ProcessFacts, helpers::Avoided, helpers::Beat, hosts, kernel,
+    processes::Processes, sampler::Sampler, settings::WINDOW,
 };
 
 struct Nobody;
@@ -40,12 +40,13 @@ fn main() -> std::io::Result<()> {
     let sleep = || Command::new("sleep").arg("600").stdin(Stdio::null()).spawn();
     let mut sleepers: Vec<Child> = (0..count).map(|_| sleep()).collect::<Result<_, _>>()?;
     let root = Path::new("/proc");
-    let (mut sampler, mut processes, mut clocks) = (Sampler::new(root), Processes::default(), Clocks::default());
+    let (mut sampler, mut processes, mut clocks) =
+        (Sampler::new(root, Avoided::default()), Processes::default(), Clocks::default());
     clocks.set(kernel::clock());
     let mut rows = Vec::new();
     let mut take = |window: i64| {
         let end_ns = kernel::clock().realtime_ns as i64 + window;
-        let sample = sampler.sample(end_ns);
+        let sample = sampler.sample(end_ns, &Beat::default());
         std::hint::black_box(hosts::sample(root, end_ns));
         rows.clear();
         processes.sample(&sample, &clocks, &mut Nobody, &mut rows);

@@ -6,6 +6,7 @@
 pub mod clocks;
 pub mod event;
 pub mod facts;
+pub mod helpers;
 pub mod hosts;
 pub mod kernel;
 pub mod libraries;
@@ -22,6 +23,7 @@ pub mod run;
 pub mod sampler;
 pub mod services;
 pub mod settings;
+pub mod source;
 pub mod status;
 pub mod syscalls;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::{
     os::fd::AsRawFd,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aya::{
@@ -44,6 +44,7 @@ use crate::{
     event::Event,
     facts::ProcessSample,
     kernel::{self, btf::Resolved},
+    source::{Source, Turn},
 };
 
 /// One probe.
@@ -108,8 +109,7 @@ pub struct Probes {
     syscalls: PerCpuHashMap<MapData, SyscallKey, SyscallStats>,
     processes: PerCpuHashMap<MapData, ProcessKey, ProcessTimes>,
     remotes: PerCpuHashMap<MapData, RemoteKey, RemoteStats>,
-    round: Array<MapData, u32>,
-    current_round: u32,
+    walker: Option<Walker>,
     sockets: HashMap<MapData, u64, hitscope_schemas::sockets::SocketState>,
     verdicts: HashMap<MapData, u64, u16>,
     lost: PerCpuArray<MapData, u64>,
@@ -139,28 +139,39 @@ impl Probes {
 
     fn load_on(settings: &Settings, resolved: &Resolved, absent: &'static [&'static str]) -> Result<Self, Error> {
         let mut loader = Loader::new(settings, resolved, absent)?;
-        let states = REGISTRY.iter().map(|probe| loader.attach(probe, settings, resolved)).collect();
+        let states: Vec<ProbeState> = REGISTRY.iter().map(|probe| loader.attach(probe, settings, resolved)).collect();
         let mut finished = loader.finish();
         let loaded = &mut finished.object;
         // Types of the whole kernel were read for a few offsets; the allocator would keep their memory.
         // SAFETY: takes no pointers.
         unsafe { libc::malloc_trim(0) };
+        let round = Arc::new(Mutex::new((load::map(loaded, "ROUND")?, 0)));
+        let ring = load::map(loaded, "EVENTS")?;
+        let generation = load::map(loaded, "GENERATION")?;
+        let syscalls = load::map(loaded, "SYSCALLS")?;
+        let processes = load::map(loaded, "PROCESSES")?;
+        let remotes = load::map(loaded, "REMOTES")?;
+        let sockets = load::map(loaded, "SOCKETS")?;
+        let verdicts = load::map(loaded, "VERDICTS")?;
+        let lost = load::map(loaded, "LOST")?;
+        let loaded = Arc::new(Mutex::new(finished));
+        let runs = states.iter().any(|state| state.name == connections::DEFINITION.name && state.running);
+        let walker = runs.then(|| Walker { loaded: loaded.clone(), round });
         Ok(Self {
             states,
-            ring: load::map(loaded, "EVENTS")?,
-            generation: load::map(loaded, "GENERATION")?,
+            ring,
+            generation,
             current_generation: 0,
-            syscalls: load::map(loaded, "SYSCALLS")?,
-            processes: load::map(loaded, "PROCESSES")?,
-            remotes: load::map(loaded, "REMOTES")?,
-            round: load::map(loaded, "ROUND")?,
-            current_round: 0,
-            sockets: load::map(loaded, "SOCKETS")?,
-            verdicts: load::map(loaded, "VERDICTS")?,
-            lost: load::map(loaded, "LOST")?,
+            syscalls,
+            processes,
+            remotes,
+            sockets,
+            verdicts,
+            lost,
             lost_before: [0; event::lost::COUNT as usize],
             skips: copies::Skips::default(),
-            loaded: Arc::new(Mutex::new(finished)),
+            walker,
+            loaded,
             follower: None,
         })
     }
@@ -207,14 +218,23 @@ impl Probes {
     }
 
     /// Done with, in a process that ends: uprobes are left to its end, where SIGKILL cannot keep the kernel from letting go
-    /// of them.
-    pub fn leave(self) {
-        if let Some(follower) = &self.follower {
-            follower.leave();
+    /// of them. Returns which thread did not end by the deadline.
+    pub fn leave(mut self, deadline: Instant) -> Vec<&'static str> {
+        let left = self.follower.take().is_some_and(|follower| !follower.leave(deadline));
+        if left {
+            // It may hold the lock; the end of the process takes everything away.
+            std::mem::forget(self);
+            return vec![tls::THREAD];
         }
         if let Some(libraries) = &mut self.loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries {
             libraries.leave();
         }
+        Vec::new()
+    }
+
+    /// To be called each second: says what happened to the thread that looks for libraries, if anything did.
+    pub fn watch(&mut self, now_ns: u64) -> Option<String> {
+        self.follower.as_mut()?.watch(now_ns)
     }
 
     /// How each probe fares, in the order of [`REGISTRY`].
@@ -230,9 +250,11 @@ impl Probes {
         unsafe { libc::poll(&mut ready, 1, milliseconds) };
     }
 
-    /// Hands over the records of the ring buffer until it is empty.
-    pub fn poll(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        while let Some(record) = self.ring.next() {
+    /// Hands over records of the ring buffer, for a turn. It may never be empty: new records come while these are taken.
+    pub fn poll(&mut self, mut turn: Turn, sink: &mut dyn FnMut(Event<'_>)) {
+        while turn.goes_on()
+            && let Some(record) = self.ring.next()
+        {
             if let Some(event) = decode(&record) {
                 sink(event);
             }
@@ -305,36 +327,15 @@ impl Probes {
         )
     }
 
-    /// Has the kernel side account what went over the connections that are open now, and find those it does not know.
-    ///
-    /// # Errors
-    /// When the kernel has no memory for it, or no more files may be opened.
-    pub fn walk(&mut self) -> io::Result<()> {
-        if !self.states.iter().any(|state| state.name == connections::DEFINITION.name && state.running) {
-            return Ok(());
-        }
-        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(program) = loaded.object.program_mut(connections::WALK) else { return Ok(()) };
-        let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
-        self.current_round = self.current_round.wrapping_add(1);
-        self.round.set(0, self.current_round, 0).map_err(io::Error::other)?;
-        let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
-        drop(loaded);
-        let mut files = link.into_file().map_err(io::Error::other)?;
-        loop {
-            match files.read(&mut [0; 64]) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                // After a million files the kernel takes a breath.
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// What walks over the open connections, where the probe `connections` runs.
+    pub fn walker(&self) -> Option<Walker> {
+        self.walker.clone()
     }
 
     /// Whether the kernel lets the calling thread do what comes after loading: write to the maps, run the iterator.
     pub fn usable(&mut self) -> bool {
-        self.round.set(0, self.current_round, 0).is_ok() && self.walk().is_ok()
+        self.generation.set(0, self.current_generation, 0).is_ok()
+            && self.walker.as_ref().is_none_or(|walker| walker.walk().is_ok())
     }
 
     /// Tells the kernel side what to do with a socket: one of `hitscope_schemas::sockets::VERDICT_*`.
@@ -349,6 +350,84 @@ impl Probes {
         for key in [socket, socket | PLAINTEXT_KEY] {
             let _ = self.sockets.remove(&key);
             let _ = self.verdicts.remove(&key);
+        }
+    }
+}
+
+impl Source for Probes {
+    fn wait(&self, timeout: Duration) {
+        self.wait(timeout);
+    }
+
+    fn poll(&mut self, turn: Turn, sink: &mut dyn FnMut(Event<'_>)) {
+        self.poll(turn, sink);
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        self.drain(sink);
+    }
+
+    fn states(&self) -> &[ProbeState] {
+        self.states()
+    }
+
+    fn set_verdict(&mut self, socket: u64, verdict: u16) {
+        self.set_verdict(socket, verdict);
+    }
+
+    fn forget_socket(&mut self, socket: u64) {
+        self.forget_socket(socket);
+    }
+
+    fn started(&self, pid: u32) {
+        self.started(pid);
+    }
+
+    fn processes(&self, sample: &ProcessSample) {
+        self.processes(sample);
+    }
+
+    fn watch(&mut self, now_ns: u64) -> Option<String> {
+        self.watch(now_ns)
+    }
+
+    fn leave(self, deadline: Instant) -> Vec<&'static str> {
+        self.leave(deadline)
+    }
+}
+
+/// Has the kernel side account what went over the connections that are open, and find those it does not know: it goes over
+/// all open files of the host, which takes long where there are many.
+#[derive(Clone)]
+pub struct Walker {
+    loaded: Arc<Mutex<Loaded>>,
+    /// The kernel side's number of the walk.
+    round: Arc<Mutex<(Array<MapData, u32>, u32)>>,
+}
+
+impl Walker {
+    /// # Errors
+    /// When the kernel has no memory for it, or no more files may be opened.
+    pub fn walk(&self) -> io::Result<()> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(program) = loaded.object.program_mut(connections::WALK) else { return Ok(()) };
+        let program: &mut Iter = program.try_into().map_err(io::Error::other)?;
+        let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = round.1.wrapping_add(1);
+        round.0.set(0, next, 0).map_err(io::Error::other)?;
+        round.1 = next;
+        drop(round);
+        let link = program.attach().and_then(|link| program.take_link(link)).map_err(io::Error::other)?;
+        drop(loaded);
+        let mut files = link.into_file().map_err(io::Error::other)?;
+        loop {
+            match files.read(&mut [0; 64]) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // After a million files the kernel takes a breath.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                Err(error) => return Err(error),
+            }
         }
     }
 }

@@ -1,4 +1,7 @@
-//! The collector's main loop: one thread from the probes to the rows. Others sample processes, write, and close cubes.
+//! The collector's main loop: one thread from the probes to the rows. Others sample processes, walk over open files, write, and
+//! close cubes.
+//!
+//! It never waits for anything but records: a turn ends after so many of them, and what may block is asked of other threads.
 
 use std::{
     path::PathBuf,
@@ -7,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -15,23 +18,31 @@ use hitscope_history::{Writer, folder::Access};
 
 pub use crate::rows::tables;
 use crate::{
-    event::Event,
-    facts::{Facts, ProcessFacts},
-    kernel,
+    event::{Clock, Event},
+    facts::{Facts, HostSample, ProcessFacts, ProcessSample},
+    helpers::{Avoided, Helper},
+    hosts, kernel,
     pipeline::{Input, Pipeline, SocketCommand},
-    probes::{ProbeState, Probes},
+    probes::{ProbeState, Probes, Walker},
     record::Recorder,
-    sampler::{LiveFacts, SamplerThread},
+    sampler::{LiveFacts, Sampler},
     settings::{Settings, window_start},
+    source::{Source, Turn},
     status::Reporter,
     writing::{Batch, WriterThread, Written},
 };
 
 /// The loop turns at least this often, so that traffic too thin to fill a batch is seen soon.
 const TURN: Duration = Duration::from_millis(100);
-const SECOND_NS: i64 = 1_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
 /// How long the first sample is waited for.
 const FIRST_SAMPLE: Duration = Duration::from_secs(10);
+/// How long a second's counts wait for the walk over the open connections, ns.
+const WALK_NS: u64 = 800_000_000;
+/// Clocks that moved to each other by more than this are told at once, ns; the wall clock's slow corrections, each second.
+const MOVED_NS: u64 = 1_000_000;
+/// What waits for others to end, waits no longer than this in all; the process is to end within 5 s.
+const STOP: Duration = Duration::from_secs(4);
 
 /// Where the collector runs.
 #[derive(Clone, Debug)]
@@ -120,130 +131,235 @@ impl Feeder {
 pub fn run(
     settings: &Settings,
     place: &Place,
-    probes: Probes,
+    mut probes: Probes,
     output: Option<Output>,
     recorder: Option<Recorder>,
     stop: &AtomicBool,
 ) -> Result<()> {
-    let clock = kernel::clock();
-    let mut collector = Collector {
-        feeder: Feeder {
-            pipeline: Pipeline::new(settings, std::env::consts::ARCH),
-            facts: LiveFacts::new(&place.procfs, &place.passwd),
-            recorder,
-        },
-        reporter: Reporter::new(&place.host, &place.procfs, clock),
-        sampler: SamplerThread::start(&place.procfs).context("cannot start the thread that samples processes")?,
-        probes,
-        writer: output
-            .map(WriterThread::start)
-            .transpose()
-            .context("cannot start the thread that writes the history")?,
-        walked: 0,
-    };
-    let readable =
-        collector.probes.follow(&place.procfs).context("cannot start the thread that looks for libraries")?;
+    let readable = probes.follow(&place.procfs).context("cannot start the thread that looks for libraries")?;
+    let walker = probes.walker();
+    let mut collector = Collector::new(settings, place, probes, walker, output, recorder)?;
     collector.feeder.facts.set_readable(readable);
-    collector.start();
-    let mut next_second_ns = next_second(clock.realtime_ns as i64);
-    let mut window = window_start(clock.realtime_ns as i64);
-    while !stop.load(Ordering::Relaxed) {
-        let left_ns = next_second_ns - kernel::clock().realtime_ns as i64;
-        collector.probes.wait(TURN.min(Duration::from_nanos(left_ns.clamp(0, SECOND_NS) as u64)));
-        collector.turn();
-        let now_ns = kernel::clock().realtime_ns as i64;
-        // The second condition: the wall clock was set back.
-        if now_ns >= next_second_ns || now_ns < next_second_ns - 2 * SECOND_NS {
-            collector.second()?;
-            next_second_ns = next_second(now_ns);
-            if std::mem::replace(&mut window, window_start(now_ns)) != window {
-                collector.request_sample(window);
+    collector.run(stop)
+}
+
+type Sample = (ProcessSample, HostSample);
+
+struct Collector<S> {
+    feeder: Feeder,
+    reporter: Reporter,
+    source: S,
+    sampler: Helper<i64, Sample>,
+    walker: Option<Helper<(), std::io::Result<()>>>,
+    writer: Option<WriterThread>,
+    /// The clocks as last told.
+    told: Clock,
+    /// When the second ends, monotonic, ns.
+    second_ns: u64,
+    /// The window in which the last second ended.
+    window: i64,
+    /// Its end is not sampled yet.
+    window_ended: bool,
+    /// Until when the walk at the begin of a window is waited for, monotonic, ns.
+    walking: Option<u64>,
+}
+
+/// When the wall clock's current second ends, monotonic, ns.
+fn end_of_second(clock: Clock) -> u64 {
+    clock.monotonic_ns + (SECOND_NS - clock.realtime_ns % SECOND_NS)
+}
+
+/// Whether the clocks moved to each other: the wall clock was set, or the host was suspended.
+fn moved(before: Clock, now: Clock) -> bool {
+    let offset = |later: u64, clock: Clock| later.wrapping_sub(clock.monotonic_ns);
+    let differ = |a: u64, b: u64| (a.wrapping_sub(b) as i64).unsigned_abs() > MOVED_NS;
+    differ(offset(now.realtime_ns, now), offset(before.realtime_ns, before))
+        || differ(offset(now.boottime_ns, now), offset(before.boottime_ns, before))
+}
+
+impl<S: Source> Collector<S> {
+    fn new(
+        settings: &Settings,
+        place: &Place,
+        source: S,
+        walker: Option<Walker>,
+        output: Option<Output>,
+        recorder: Option<Recorder>,
+    ) -> Result<Self> {
+        let clock = kernel::clock();
+        let avoided = Avoided::default();
+        let (procfs, avoids) = (place.procfs.clone(), avoided.clone());
+        let sampler = Helper::start("sampler", 1, avoided.clone(), move || {
+            let (mut sampler, procfs) = (Sampler::new(&procfs, avoids.clone()), procfs.clone());
+            Box::new(move |end_ns, beat| (sampler.sample(end_ns, beat), hosts::sample(&procfs, end_ns)))
+        });
+        let walker = walker.map(|walker| {
+            Helper::start("walker", 1, avoided, move || {
+                let walker = walker.clone();
+                Box::new(move |(), _| walker.walk())
+            })
+        });
+        Ok(Self {
+            feeder: Feeder {
+                pipeline: Pipeline::new(settings, std::env::consts::ARCH),
+                facts: LiveFacts::new(&place.procfs, &place.passwd),
+                recorder,
+            },
+            reporter: Reporter::new(&place.host, &place.procfs, clock),
+            source,
+            sampler: sampler.context("cannot start the thread that samples processes")?,
+            walker: walker.transpose().context("cannot start the thread that walks over open connections")?,
+            writer: output
+                .map(WriterThread::start)
+                .transpose()
+                .context("cannot start the thread that writes the history")?,
+            told: clock,
+            second_ns: end_of_second(clock),
+            window: window_start(clock.realtime_ns as i64),
+            window_ended: false,
+            walking: None,
+        })
+    }
+
+    fn run(mut self, stop: &AtomicBool) -> Result<()> {
+        self.start(stop);
+        while !stop.load(Ordering::Relaxed) {
+            let left_ns = self.second_ns.saturating_sub(kernel::clock().monotonic_ns);
+            // At least a little, since a walk may be waited for.
+            self.source.wait(Duration::from_nanos(left_ns).clamp(Duration::from_millis(1), TURN));
+            self.turn();
+            if self.second_is_over() {
+                self.second()?;
+            }
+        }
+        self.stop()
+    }
+
+    fn start(&mut self, stop: &AtomicBool) {
+        let clock = kernel::clock();
+        self.tell(clock);
+        self.feeder.feed(Input::Note("start", concat!("hitscope ", env!("CARGO_PKG_VERSION"))));
+        for state in self.source.states() {
+            self.feeder.feed(Input::Note("probe", &describe(state)));
+        }
+        self.walk(clock.monotonic_ns);
+        self.request_sample(clock.realtime_ns as i64);
+        // What the processes used is counted from here; so nothing else goes first.
+        let until = Instant::now() + FIRST_SAMPLE;
+        while !stop.load(Ordering::Relaxed) && Instant::now() < until {
+            if let Some((processes, host)) = self.sampler.wait(TURN) {
+                self.feeder.feed(Input::Processes(&processes));
+                self.feeder.feed(Input::Host(&host));
+                return;
             }
         }
     }
-    collector.stop()
-}
 
-/// The first whole second after a moment.
-fn next_second(now_ns: i64) -> i64 {
-    (now_ns.div_euclid(SECOND_NS) + 1) * SECOND_NS
-}
-
-struct Collector {
-    feeder: Feeder,
-    reporter: Reporter,
-    sampler: SamplerThread,
-    probes: Probes,
-    writer: Option<WriterThread>,
-    /// The window at whose begin the open connections were last walked over.
-    walked: i64,
-}
-
-impl Collector {
-    fn start(&mut self) {
-        let clock = kernel::clock();
-        self.feeder.feed(Input::Event(Event::Clock(clock)));
-        self.feeder.feed(Input::Note("start", concat!("hitscope ", env!("CARGO_PKG_VERSION"))));
-        for state in self.probes.states() {
-            self.feeder.feed(Input::Note("probe", &describe(state)));
-        }
-        self.walk(clock.realtime_ns as i64);
-        self.request_sample(clock.realtime_ns as i64);
-        // What the processes used is counted from here; so nothing else goes first.
-        if let Some((processes, host)) = self.sampler.wait(FIRST_SAMPLE) {
-            self.feeder.feed(Input::Processes(&processes));
-            self.feeder.feed(Input::Host(&host));
-        }
-    }
-
-    /// Takes in what the probes and the sampler have ready.
+    /// Takes in what the probes and the other threads have ready, for a turn.
     fn turn(&mut self) {
-        let Self { probes, feeder, .. } = self;
+        let clock = kernel::clock();
+        // Told before the records that were made since.
+        if moved(self.told, clock) {
+            self.tell(kernel::clock());
+        }
+        let Self { source, feeder, .. } = self;
         let mut started = Vec::new();
-        probes.poll(&mut |event| {
+        source.poll(Turn::default(), &mut |event| {
             if let Event::Exec(event) = event {
                 started.push(event.header.pid);
             }
             feeder.feed(Input::Event(event));
         });
-        started.into_iter().for_each(|pid| probes.started(pid));
-        for command in self.feeder.pipeline.commands() {
+        started.into_iter().for_each(|pid| source.started(pid));
+        for command in feeder.pipeline.commands() {
             match command {
-                SocketCommand::Verdict(socket, verdict) => self.probes.set_verdict(socket, verdict),
-                SocketCommand::Forget(socket) => self.probes.forget_socket(socket),
+                SocketCommand::Verdict(socket, verdict) => source.set_verdict(socket, verdict),
+                SocketCommand::Forget(socket) => source.forget_socket(socket),
             }
         }
-        while let Some((processes, host)) = self.sampler.ready() {
-            self.probes.processes(&processes);
+        while let Some((processes, host)) = self.sampler.answer() {
+            self.source.processes(&processes);
             self.feeder.feed(Input::Processes(&processes));
             self.feeder.feed(Input::Host(&host));
         }
+        while let Some(walked) = self.walker.as_ref().and_then(Helper::answer) {
+            self.walking = None;
+            if let Err(error) = walked {
+                self.feeder.pipeline.lost("connection_walks_failed", 1);
+                self.reporter.note(format!("open connections could not be looked at: {error}"));
+            }
+        }
     }
 
-    /// Empties the kernel's maps, and brings what has come together to the disk.
+    fn tell(&mut self, clock: Clock) {
+        self.told = clock;
+        self.feeder.feed(Input::Event(Event::Clock(clock)));
+    }
+
+    /// Whether the second has passed. At the end of a window what went over the open connections is accounted first.
+    fn second_is_over(&mut self) -> bool {
+        let clock = kernel::clock();
+        if clock.monotonic_ns < self.second_ns {
+            return false;
+        }
+        if let Some(until_ns) = self.walking {
+            if clock.monotonic_ns < until_ns {
+                return false;
+            }
+            self.walking = None;
+            self.feeder.pipeline.lost("connection_walks_late", 1);
+            return true;
+        }
+        let window = window_start(clock.realtime_ns as i64);
+        if std::mem::replace(&mut self.window, window) != window {
+            self.window_ended = true;
+            self.walk(clock.monotonic_ns);
+        }
+        self.walking.is_none()
+    }
+
+    /// Empties the kernel's maps, brings what has come together to the disk, and looks after the other threads.
     fn second(&mut self) -> Result<()> {
         self.drain();
+        self.watch();
         self.write()?;
-        self.flush_recording()
+        self.flush_recording()?;
+        // After the drain: the sample takes the processes' times up to there.
+        if std::mem::take(&mut self.window_ended) {
+            self.request_sample(self.window);
+        }
+        self.second_ns = end_of_second(kernel::clock());
+        Ok(())
     }
 
     fn drain(&mut self) {
         let clock = kernel::clock();
-        if window_start(clock.realtime_ns as i64) != self.walked {
-            self.walk(clock.realtime_ns as i64);
-        }
-        let Self { probes, feeder, .. } = self;
-        feeder.feed(Input::Event(Event::Clock(clock)));
-        probes.drain(&mut |event| feeder.feed(Input::Event(event)));
+        self.tell(clock);
+        let Self { source, feeder, .. } = self;
+        source.drain(&mut |event| feeder.feed(Input::Event(event)));
         feeder.feed(Input::Tick(clock.monotonic_ns));
     }
 
     /// Has what went over open connections accounted, for the window that ends.
-    fn walk(&mut self, now_ns: i64) {
-        self.walked = window_start(now_ns);
-        if let Err(error) = self.probes.walk() {
-            self.feeder.pipeline.lost("connection_walks_failed", 1);
-            self.reporter.note(format!("open connections could not be looked at: {error}"));
+    fn walk(&mut self, now_ns: u64) {
+        let Some(walker) = &self.walker else { return };
+        if walker.ask(()) {
+            self.walking = Some(now_ns + WALK_NS);
+        } else {
+            self.feeder.pipeline.lost("connection_walks_late", 1);
+        }
+    }
+
+    /// Says which threads ended or are stuck, and has others take their places.
+    fn watch(&mut self) {
+        let now_ns = kernel::clock().monotonic_ns;
+        let Self { source, sampler, walker, .. } = self;
+        let happened =
+            [sampler.watch(now_ns), walker.as_mut().and_then(|walker| walker.watch(now_ns)), source.watch(now_ns)];
+        for note in happened.into_iter().flatten() {
+            self.feeder.pipeline.lost("helper_threads_failed", 1);
+            tracing::warn!("{note}");
+            self.reporter.note(note);
         }
     }
 
@@ -265,7 +381,7 @@ impl Collector {
         let rows = pipeline.take_rows();
         let now_ns = u64::try_from(pipeline.wall_ns()).unwrap_or(0);
         pipeline.notes().for_each(|note| self.reporter.note(note));
-        let status = self.reporter.report(now_ns, self.probes.states(), pipeline.losses(), pipeline.counters());
+        let status = self.reporter.report(now_ns, self.source.states(), pipeline.losses(), pipeline.counters());
         Batch { rows, status }
     }
 
@@ -284,23 +400,37 @@ impl Collector {
     }
 
     fn request_sample(&mut self, end_ns: i64) {
-        if !self.sampler.request(end_ns) {
+        if !self.sampler.ask(end_ns) {
             self.feeder.pipeline.lost("samples_late", 1);
         }
     }
 
-    /// Takes in what is still there, and closes everything in order.
+    /// Takes in what is still there, and closes everything in order, but waits for nobody for long: rows first.
     fn stop(mut self) -> Result<()> {
+        let deadline = Instant::now() + STOP;
+        self.walk(kernel::clock().monotonic_ns);
         self.turn();
-        self.walk(0);
+        while self.walking.is_some_and(|until_ns| kernel::clock().monotonic_ns < until_ns) {
+            self.source.wait(Duration::from_millis(1));
+            self.turn();
+        }
         self.drain();
         self.feeder.feed(Input::Note("stop", "stopped in order"));
         self.feeder.feed(Input::End);
+        let mut left = Vec::new();
         if let Some(writer) = self.writer.take() {
-            writer.finish(self.batch()).notes.iter().for_each(|note| tracing::warn!("{note}"));
+            match writer.finish(self.batch(), deadline) {
+                Some(written) => written.notes.iter().for_each(|note| tracing::warn!("{note}")),
+                None => left.push("writer"),
+            }
         }
         let flushed = self.flush_recording();
-        self.probes.leave();
+        // The walker holds the probes, too.
+        drop(self.walker.take());
+        left.extend(self.source.leave(deadline));
+        for name in left {
+            tracing::warn!("the thread {name} does not end: it is left to the end of the process");
+        }
         flushed
     }
 }
@@ -311,5 +441,98 @@ fn describe(state: &ProbeState) -> String {
     match &state.reason {
         Some(reason) => format!("{}: {how}: {reason}", state.name),
         None => format!("{}: {how}", state.name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use hitscope_schemas::{
+        event::{EventHeader, KIND_SEGMENT},
+        sockets::{RECEIVED, SENT, SegmentEvent},
+    };
+
+    use super::*;
+
+    /// A socket of an unknown protocol, on which both ends say something in turn, faster than anybody can listen.
+    struct Endless<'a> {
+        stop: &'a AtomicBool,
+        offsets: [u64; 2],
+        drains: u32,
+        told: &'a Cell<u32>,
+        begun: Instant,
+    }
+
+    impl Source for Endless<'_> {
+        fn wait(&self, _: Duration) {}
+
+        fn poll(&mut self, mut turn: Turn, sink: &mut dyn FnMut(Event<'_>)) {
+            while turn.goes_on() {
+                assert!(self.begun.elapsed() < Duration::from_secs(120), "nothing else got its turn");
+                let time_ns = kernel::clock().monotonic_ns;
+                let direction = if self.offsets[0] > self.offsets[1] { SENT } else { RECEIVED };
+                let offset = &mut self.offsets[direction as usize & 1];
+                let segment = SegmentEvent {
+                    header: EventHeader { kind: KIND_SEGMENT, size: 0, time_ns, pid: 7, thread_id: 7 },
+                    socket: 9,
+                    enter_ns: time_ns,
+                    offset: *offset,
+                    length: 4,
+                    head_len: 4,
+                    direction,
+                    ..bytemuck::Zeroable::zeroed()
+                };
+                *offset += 4;
+                sink(Event::Segment(&segment, b"zzzz", b""));
+            }
+        }
+
+        fn drain(&mut self, _: &mut dyn FnMut(Event<'_>)) {
+            self.drains += 1;
+            self.stop.store(self.drains >= 2, Ordering::Relaxed);
+        }
+
+        fn states(&self) -> &[ProbeState] {
+            &[]
+        }
+
+        fn set_verdict(&mut self, _: u64, _: u16) {
+            self.told.set(self.told.get() + 1);
+        }
+
+        fn forget_socket(&mut self, _: u64) {}
+
+        fn started(&self, _: u32) {}
+
+        fn processes(&self, _: &ProcessSample) {}
+
+        fn watch(&mut self, _: u64) -> Option<String> {
+            None
+        }
+
+        fn leave(self, _: Instant) -> Vec<&'static str> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn seconds_verdicts_and_the_stop_get_their_turn_though_records_never_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place { host: "h".into(), procfs: folder.path().into(), passwd: folder.path().join("passwd") };
+        let (stop, told) = (AtomicBool::new(false), Cell::new(0));
+        let source = Endless { stop: &stop, offsets: [0; 2], drains: 0, told: &told, begun: Instant::now() };
+        let collector = Collector::new(&Settings::default(), &place, source, None, None, None).unwrap();
+        collector.run(&stop).unwrap();
+        assert_eq!(told.get(), 1);
+    }
+
+    #[test]
+    fn clocks_that_move_are_told_from_clocks_that_are_corrected() {
+        let clock = |monotonic_ns, boottime_ns, realtime_ns| Clock { monotonic_ns, boottime_ns, realtime_ns };
+        let before = clock(1_000_000_000, 1_000_000_000, 9_000_000_000);
+        assert!(!moved(before, clock(1_100_000_000, 1_100_000_000, 9_100_400_000)));
+        assert!(moved(before, clock(1_100_000_000, 1_100_000_000, 8_100_000_000)), "set back");
+        assert!(moved(before, clock(1_100_000_000, 61_100_000_000, 69_100_000_000)), "suspended");
     }
 }

@@ -7,16 +7,15 @@ use std::{
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
-    thread,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hashbrown::HashMap;
 
 use crate::{
-    facts::{Facts, HostSample, Identity, Observed, ProcessFacts, ProcessSample, Stat, Usage},
-    hosts,
+    facts::{Facts, Identity, Observed, ProcessFacts, ProcessSample, Stat, Usage},
+    helpers::{Avoided, Beat},
     probes::Readable,
     services,
 };
@@ -223,22 +222,29 @@ struct Known {
 /// Takes samples, and remembers what need not be read again.
 pub struct Sampler {
     proc: Proc,
+    avoided: Avoided,
     known: HashMap<u32, Known>,
     round: u64,
 }
 
 impl Sampler {
     /// `root` is `/proc`, or a folder of the same form.
-    pub fn new(root: &Path) -> Self {
-        Self { proc: Proc::new(root), known: HashMap::new(), round: 0 }
+    pub fn new(root: &Path, avoided: Avoided) -> Self {
+        Self { proc: Proc::new(root), avoided, known: HashMap::new(), round: 0 }
     }
 
     /// Reads every process. `end_ns` is the end of the interval, wall clock.
-    pub fn sample(&mut self, end_ns: i64) -> ProcessSample {
+    pub fn sample(&mut self, end_ns: i64, beat: &Beat) -> ProcessSample {
         self.round += 1;
         let mut pss_budget = PSS_BUDGET;
         let pids = self.proc.pids();
-        let processes = pids.into_iter().filter_map(|pid| self.observe(pid, &mut pss_budget)).collect();
+        self.avoided.keep(|pid| pids.binary_search(&pid).is_ok());
+        let mut observe = |pid| {
+            beat.at(pid);
+            self.observe(pid, &mut pss_budget)
+        };
+        let processes = pids.into_iter().filter_map(&mut observe).collect();
+        beat.at(0);
         let round = self.round;
         self.known.retain(|_, known| known.round == round);
         ProcessSample { end_ns, processes }
@@ -262,14 +268,15 @@ impl Sampler {
             }
         }
         // Of a kernel thread there is nothing more to know.
-        let read_all = !stat.kernel_thread;
+        let avoided = self.avoided.contains(pid);
+        let read_all = !stat.kernel_thread && !avoided;
         if read_all && (new || turn) && !pss_budget.is_zero() {
             let begin = Instant::now();
             pss_bytes = self.proc.pss_bytes(pid);
             *pss_budget = pss_budget.saturating_sub(begin.elapsed());
         }
         let usage = read_all.then(|| Usage { pss_bytes, ..self.proc.usage(pid) });
-        let identity = (new || (turn && read_all)).then(|| self.proc.identity(pid));
+        let identity = (new && !avoided || (turn && read_all)).then(|| self.proc.identity(pid));
         let known = Known {
             start_ticks: stat.start_ticks,
             command: stat.command.clone(),
@@ -280,48 +287,6 @@ impl Sampler {
         };
         self.known.insert(pid, known);
         Some(Observed { stat, identity, usage })
-    }
-}
-
-/// Takes samples on a thread of its own, since reading hundreds of processes would keep the kernel's records waiting.
-pub struct SamplerThread {
-    request: mpsc::SyncSender<i64>,
-    samples: mpsc::Receiver<(ProcessSample, HostSample)>,
-}
-
-impl SamplerThread {
-    /// # Errors
-    /// When the thread cannot be started.
-    pub fn start(root: &Path) -> std::io::Result<Self> {
-        let (request, requests) = mpsc::sync_channel::<i64>(1);
-        let (send, samples) = mpsc::channel();
-        let root = root.to_owned();
-        let work = move || {
-            let mut sampler = Sampler::new(&root);
-            for end_ns in requests {
-                let sample = (sampler.sample(end_ns), hosts::sample(&root, end_ns));
-                if send.send(sample).is_err() {
-                    return;
-                }
-            }
-        };
-        thread::Builder::new().name("sampler".into()).spawn(work)?;
-        Ok(Self { request, samples })
-    }
-
-    /// Asks for a sample of the interval that ends at `end_ns`; false when the last ones are not done yet.
-    pub fn request(&self, end_ns: i64) -> bool {
-        self.request.try_send(end_ns).is_ok()
-    }
-
-    /// A sample that is ready.
-    pub fn ready(&self) -> Option<(ProcessSample, HostSample)> {
-        self.samples.try_recv().ok()
-    }
-
-    /// The next sample, waited for up to `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Option<(ProcessSample, HostSample)> {
-        self.samples.recv_timeout(timeout).ok()
     }
 }
 
@@ -420,8 +385,9 @@ pub(crate) mod tests {
             write_process(root.path(), &line, 1000, "db\0-D\0/data\0", "0::/system.slice/db.service\n");
         };
         write(1);
-        let mut sampler = Sampler::new(root.path());
-        let first = sampler.sample(5).processes.remove(0);
+        let mut sampler = Sampler::new(root.path(), Avoided::default());
+        let beat = Beat::default();
+        let first = sampler.sample(5, &beat).processes.remove(0);
         assert_eq!(&*first.identity.as_ref().unwrap().arguments, "db -D /data");
         assert_eq!(first.identity.unwrap().user_id, 1000);
         let usage = first.usage.unwrap();
@@ -429,15 +395,15 @@ pub(crate) mod tests {
         assert_eq!((usage.read_bytes, usage.written_bytes), (Some(4096), Some(8192)));
         assert_eq!((usage.voluntary_switches, usage.involuntary_switches), (Some(7), Some(3)));
 
-        let idle = sampler.sample(10).processes.remove(0);
+        let idle = sampler.sample(10, &beat).processes.remove(0);
         assert_eq!((idle.identity, idle.usage), (None, None));
         write(2);
-        let busy = sampler.sample(15).processes.remove(0);
+        let busy = sampler.sample(15, &beat).processes.remove(0);
         assert_eq!((busy.identity, busy.usage.is_some()), (None, true));
 
         // The pid is used again.
         write_process(root.path(), &stat_line(42, "db", 1, 0, (2, 0), 901), 0, "other", "");
-        assert_eq!(&*sampler.sample(20).processes.remove(0).identity.unwrap().arguments, "other");
+        assert_eq!(&*sampler.sample(20, &beat).processes.remove(0).identity.unwrap().arguments, "other");
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::{
     io,
     sync::mpsc::{self, TrySendError},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use hitscope_history::status::Status;
 
-use crate::{rows::Rows, run::Output};
+use crate::{helpers::join_until, rows::Rows, run::Output};
 
 /// Rows that wait while the disk is slow; what comes beyond them is lost, and counted.
 const WAITING_BYTES: usize = 16 << 20;
@@ -98,15 +99,20 @@ impl WriterThread {
         gather(&self.written, &self.notes)
     }
 
-    /// Writes a last batch, however long that takes; returns what came of this and of those before.
-    pub fn finish(mut self, batch: Batch) -> Written {
-        let batch = self.with_waiting(batch);
+    /// Writes a last batch; returns what came of this and of those before, `None` when the disk is not done by the deadline.
+    pub fn finish(mut self, batch: Batch, deadline: Instant) -> Option<Written> {
+        let mut batch = self.with_waiting(batch);
         let Self { batches, written, notes, thread, .. } = self;
+        while let Err(TrySendError::Full(back)) = batches.try_send(batch) {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            batch = back;
+            thread::sleep(Duration::from_millis(2));
+        }
         // Where the thread has ended there is nobody to tell.
-        let _ = batches.send(batch);
         drop(batches);
-        let _ = thread.join();
-        gather(&written, &notes)
+        join_until(thread, deadline).then(|| gather(&written, &notes))
     }
 
     fn with_waiting(&mut self, mut batch: Batch) -> Batch {
@@ -146,6 +152,11 @@ mod tests {
         Batch { rows, status: Status::default() }
     }
 
+    /// Nobody is so slow.
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
     /// A thread that writes a batch each time that it is told to, and what it wrote.
     fn slow() -> (WriterThread, mpsc::Sender<()>, mpsc::Receiver<Vec<tables::Event>>) {
         let (go, waits) = mpsc::channel();
@@ -175,7 +186,7 @@ mod tests {
         assert_eq!(thread.write(batch(3..5)).unwrap(), BTreeMap::new());
         assert_eq!(thread.written().notes, ["noted"]);
         drop(go);
-        let done = thread.finish(batch(5..6));
+        let done = thread.finish(batch(5..6), soon()).unwrap();
         assert_eq!(wrote.iter().collect::<Vec<_>>(), [(1..6).map(event_row).collect::<Vec<_>>()]);
         assert_eq!(done.notes, ["done", "done"]);
     }
@@ -188,8 +199,15 @@ mod tests {
         assert_eq!(thread.write(batch(0..room)).unwrap(), BTreeMap::new());
         assert_eq!(thread.write(batch(0..7)).unwrap(), [("events", 7)].into());
         drop(go);
-        thread.finish(batch(0..0));
+        thread.finish(batch(0..0), soon()).unwrap();
         assert_eq!(wrote.iter().map(|rows| rows.len() as i64).sum::<i64>(), room);
+    }
+
+    #[test]
+    fn a_disk_that_hangs_holds_nobody_up() {
+        let (mut thread, _go, wrote) = slow();
+        begin(&mut thread, 0..1, &wrote);
+        assert_eq!(thread.finish(batch(1..2), Instant::now() + Duration::from_millis(20)), None);
     }
 
     #[test]

@@ -197,9 +197,11 @@ fn segment(state: &mut SocketState, scratch: &mut Scratch) -> u64 {
     let (address, left) = (scratch.cursor.address, scratch.cursor.left);
     let allowance = if address == 0 {
         0
+    } else if state.run_bytes >= global!(RUN_BYTES) {
+        HEAD_BYTES
     } else if state.verdict == VERDICT_UNKNOWN {
         UNKNOWN_BYTES
-    } else if state.run_bytes < global!(RUN_BYTES) && scratch.cursor.pieces < PIECES - 1 {
+    } else if scratch.cursor.pieces < PIECES - 1 {
         PIECE_BYTES
     } else {
         HEAD_BYTES

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     facts::ProcessSample,
+    helpers::{Avoided, Beat, join_until, replacing},
     libraries::{self, FileId, Mapped, Programs},
 };
 
@@ -96,10 +97,10 @@ fn attach(loader: &mut Loader) -> Result<Vec<ProgramState>, Refusal> {
 #[derive(Default)]
 pub(super) struct Libraries {
     /// By device and inode number, as `stat` has them.
-    of_host: HashMap<(u64, u64), Result<(), String>>,
+    of_host: Arc<HashMap<(u64, u64), Result<(), String>>>,
     links: Links,
     /// How to attach to more; `None`: place by place.
-    multi: Option<Multi>,
+    multi: Option<Arc<Multi>>,
 }
 
 impl Libraries {
@@ -120,7 +121,7 @@ impl Libraries {
         }
         match refused {
             Some(reason) if of_host.values().all(Result::is_err) => Err(reason),
-            _ => Ok(Self { of_host, links, multi }),
+            _ => Ok(Self { of_host: Arc::new(of_host), links, multi: multi.map(Arc::new) }),
         }
     }
 }
@@ -248,47 +249,58 @@ const LOOKS: [Duration; 3] = [Duration::from_millis(5), Duration::from_millis(10
 /// Requests waiting, and programs to be looked at.
 const MAX_WAITING: usize = 4096;
 
-/// Follows processes on a thread of its own, since attaching may take milliseconds.
+/// The thread that follows processes.
+pub(super) const THREAD: &str = "libraries";
+
+/// Follows processes on a thread of its own, since attaching may take milliseconds, and to look at strangers' files longer.
 pub(super) struct Follower {
-    requests: Option<SyncSender<Request>>,
-    thread: Option<JoinHandle<()>>,
+    loaded: Arc<Mutex<Loaded>>,
     readable: Readable,
+    avoided: Avoided,
     looked: Arc<AtomicBool>,
     leaves: Arc<AtomicBool>,
+    running: Running,
+    /// Stuck threads left behind.
+    left: u32,
+}
+
+struct Running {
+    requests: Option<SyncSender<Request>>,
+    thread: Option<JoinHandle<()>>,
+    beat: Arc<Beat>,
 }
 
 impl Follower {
     /// Looks at all processes, then at those that it is told of.
     pub(super) fn start(loaded: Arc<Mutex<Loaded>>, procfs: &Path) -> std::io::Result<Self> {
         let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default() };
-        let (requests, waiting) = sync_channel(MAX_WAITING);
-        let looked = Arc::new(AtomicBool::new(false));
-        let done = looked.clone();
-        let leaves = Arc::new(AtomicBool::new(false));
-        let libraries = loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries.take().unwrap_or_default();
-        let mut work = Work {
-            libraries,
-            leaves: leaves.clone(),
-            loaded,
-            procfs: procfs.to_owned(),
-            known: readable.known.clone(),
-            programs: Programs::default(),
-            attached: HashMap::new(),
-            processes: HashMap::new(),
-            due: BinaryHeap::new(),
-        };
-        let run = move || {
-            work.all();
-            done.store(true, Ordering::Relaxed);
-            work.run(&waiting);
-        };
-        let thread = Builder::new().name("libraries".into()).spawn(run)?;
-        Ok(Self { requests: Some(requests), thread: Some(thread), readable, looked, leaves })
+        let (avoided, looked, leaves) = (Avoided::default(), Arc::default(), Arc::default());
+        let running = Running::start(&loaded, &readable, &avoided, &looked, &leaves)?;
+        Ok(Self { loaded, readable, avoided, looked, leaves, running, left: 0 })
     }
 
-    /// Leaves what is attached to the end of the process.
-    pub(super) fn leave(&self) {
+    /// As of [`Helper::watch`](crate::helpers::Helper::watch).
+    pub(super) fn watch(&mut self, now_ns: u64) -> Option<String> {
+        let ended = self.running.thread.as_ref().is_some_and(JoinHandle::is_finished);
+        let what = replacing(THREAD, ended, &self.running.beat, &self.avoided, &mut self.left, now_ns)?;
+        let Ok(what) = what else { return what.err() };
+        // What the thread before had attached ends with it.
+        self.readable.known.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
+        Some(match Running::start(&self.loaded, &self.readable, &self.avoided, &self.looked, &self.leaves) {
+            Ok(running) => {
+                // Not waited for: what is left behind may never end.
+                drop(std::mem::replace(&mut self.running, running).thread.take());
+                format!("{what}; another has taken its place")
+            }
+            Err(error) => format!("{what}, and another cannot be started: {error}"),
+        })
+    }
+
+    /// Leaves what is attached to the end of the process; false when the thread has not ended by the deadline.
+    pub(super) fn leave(mut self, deadline: Instant) -> bool {
         self.leaves.store(true, Ordering::Relaxed);
+        drop(self.running.requests.take());
+        self.running.thread.take().is_none_or(|thread| join_until(thread, deadline))
     }
 
     /// Whether the processes that ran before have all been looked at.
@@ -301,7 +313,7 @@ impl Follower {
     }
 
     fn request(&self, request: Request) {
-        if let Some(requests) = &self.requests {
+        if let Some(requests) = &self.running.requests {
             match requests.try_send(request) {
                 // The next sample makes up for what finds no place.
                 Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
@@ -321,10 +333,48 @@ impl Follower {
     }
 }
 
+impl Running {
+    fn start(
+        loaded: &Arc<Mutex<Loaded>>,
+        readable: &Readable,
+        avoided: &Avoided,
+        looked: &Arc<AtomicBool>,
+        leaves: &Arc<AtomicBool>,
+    ) -> std::io::Result<Self> {
+        let (requests, waiting) = sync_channel(MAX_WAITING);
+        let beat = Arc::new(Beat::default());
+        let (of_host, multi) = match &loaded.lock().unwrap_or_else(PoisonError::into_inner).libraries {
+            Some(libraries) => (libraries.of_host.clone(), libraries.multi.clone()),
+            None => (Arc::default(), None),
+        };
+        let mut work = Work {
+            of_host,
+            multi,
+            leaves: leaves.clone(),
+            loaded: loaded.clone(),
+            procfs: readable.procfs.clone(),
+            known: readable.known.clone(),
+            programs: Programs::default(),
+            attached: HashMap::new(),
+            processes: HashMap::new(),
+            due: BinaryHeap::new(),
+            beat: beat.clone(),
+            avoided: avoided.clone(),
+        };
+        let done = looked.clone();
+        let run = move || {
+            work.all();
+            done.store(true, Ordering::Relaxed);
+            work.run(&waiting);
+        };
+        let thread = Builder::new().name(THREAD.into()).spawn(run)?;
+        Ok(Self { requests: Some(requests), thread: Some(thread), beat })
+    }
+}
+
 impl Drop for Work {
     fn drop(&mut self) {
         if self.leaves.load(Ordering::Relaxed) {
-            self.libraries.leave();
             self.attached.values_mut().for_each(Links::leave);
         }
     }
@@ -332,8 +382,8 @@ impl Drop for Work {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        drop(self.requests.take());
-        if let Some(thread) = self.thread.take() {
+        drop(self.running.requests.take());
+        if let Some(thread) = self.running.thread.take() {
             let _ = thread.join();
         }
     }
@@ -348,7 +398,8 @@ struct Process {
 
 struct Work {
     loaded: Arc<Mutex<Loaded>>,
-    libraries: Libraries,
+    of_host: Arc<HashMap<(u64, u64), Result<(), String>>>,
+    multi: Option<Arc<Multi>>,
     /// Whether what is attached is left to the end of the process.
     leaves: Arc<AtomicBool>,
     procfs: PathBuf,
@@ -359,6 +410,8 @@ struct Work {
     processes: HashMap<u32, Process>,
     /// Programs to be looked at, with how often they were.
     due: BinaryHeap<Reverse<(Instant, u32, usize)>>,
+    beat: Arc<Beat>,
+    avoided: Avoided,
 }
 
 impl Work {
@@ -373,6 +426,7 @@ impl Work {
                     self.look_again(pid, round + 1);
                 }
             }
+            self.beat.idle();
             let wait = self.due.peek().map_or(Duration::from_secs(3600), |Reverse((at, ..))| at.duration_since(now));
             match requests.recv_timeout(wait) {
                 Ok(Request::Started(pid)) => {
@@ -417,6 +471,7 @@ impl Work {
         }
         let alive: HashSet<u32> = processes.iter().map(|(pid, ..)| *pid).collect();
         self.processes.retain(|pid, _| alive.contains(pid));
+        self.avoided.keep(|pid| alive.contains(&pid));
         let used: HashSet<&FileId> = self.processes.values().flat_map(|process| &process.files).collect();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.files.retain(|file, _| used.contains(file));
@@ -426,6 +481,10 @@ impl Work {
 
     /// Finds out what a process uses; false when it is gone.
     fn look(&mut self, pid: u32, start_ticks: u64, virtual_bytes: u64) -> bool {
+        self.beat.at(pid);
+        if self.avoided.contains(pid) {
+            return false;
+        }
         let Ok(mapped) = libraries::mapped(&self.procfs, pid) else { return false };
         let program = libraries::program(&self.procfs, pid, &mapped);
         let mut files = Vec::new();
@@ -445,8 +504,7 @@ impl Work {
             return true;
         }
         let Some(path) = mapped.reachable(&self.procfs, pid) else { return false };
-        let of_host =
-            fs::metadata(&path).ok().and_then(|it| self.libraries.of_host.get(&(it.dev(), it.ino())).cloned());
+        let of_host = fs::metadata(&path).ok().and_then(|it| self.of_host.get(&(it.dev(), it.ino())).cloned());
         let result = match of_host {
             Some(result) => result,
             None => {
@@ -455,7 +513,7 @@ impl Work {
                     return false;
                 }
                 let loaded = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-                attach_file(self.libraries.multi.as_ref(), &path, |name, offset| {
+                attach_file(self.multi.as_deref(), &path, |name, offset| {
                     attach_place(&mut loaded().object, name, offset, &path)
                 })
                 .map(|links| drop(self.attached.insert(mapped.file.clone(), links)))
