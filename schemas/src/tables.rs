@@ -464,7 +464,7 @@ tables! {
         rule: Text;
         /// The rule's severity.
         severity: Text;
-        /// `pending`, `firing` or `resolved`.
+        /// `pending`, `firing`, `resolved`, or `no_data`: it fired, and now there are no data to tell.
         state: Text;
         /// The row's text columns, as a JSON object; they tell one alert of a rule from another.
         labels: Text;

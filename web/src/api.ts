@@ -167,8 +167,11 @@ export interface Status {
 export interface AlertsHealth {
   rules: number;
   failing: { rule: string; error: string }[];
+  /** Whether this server tells people, and why it does not. */
+  telling: boolean;
+  why_not: string | null;
   /** `null`: Slack is not configured. */
-  slack: { waiting: number; refused: number; error: string | null } | null;
+  slack: { waiting: number; refused: number; folded: number; error: string | null } | null;
   troubles: string[];
 }
 
@@ -213,9 +216,19 @@ export interface AlertRule {
   interval: string;
   hold: string;
   sql: string;
+  /** `ok`, `pending`, `firing`, `no_data` or `failed`. */
   state: string;
+  built_in: boolean;
   since: string | null;
   error: string | null;
+  /** `null`: it is built in. */
+  evaluations: {
+    last: string | null;
+    last_ms: number;
+    failed: number;
+    missed: number;
+    no_data: number;
+  } | null;
 }
 
 export interface AlertChange {
@@ -230,6 +243,8 @@ export interface AlertChange {
 }
 
 export interface Alerts {
+  telling: boolean;
+  why_not: string | null;
   rules: AlertRule[];
   changes: AlertChange[];
 }

@@ -76,6 +76,20 @@ pub struct Query {
 #[derive(Debug, Subcommand)]
 pub enum Alerts {
     Test(AlertsTest),
+    Adopt(AlertsAdopt),
+}
+
+/// Have alerts told of a folder that took another's place
+///
+/// A server over a copied, moved or restored folder tells nobody of alerts, so that a copy that is looked at does not speak
+/// for the original. Where the folder is to take the original's place, this says so, once: the server over it begins to tell
+/// within a second, or when it starts. Messages that were waiting when the copy was made are not sent.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sudo hitscope alerts adopt                    after the data folder was restored from a backup")]
+pub struct AlertsAdopt {
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// Evaluate a rule over the history, now

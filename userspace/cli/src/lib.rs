@@ -6,7 +6,7 @@ mod progress;
 
 use std::{ffi::CStr, io::IsTerminal};
 
-pub use arguments::{Alerts, AlertsTest, Place, Query, QueryFormat, Serve, address};
+pub use arguments::{Alerts, AlertsAdopt, AlertsTest, Place, Query, QueryFormat, Serve, address};
 pub use progress::Progress;
 
 /// Warnings and errors of all crates; RUST_LOG or `--verbose` for more.

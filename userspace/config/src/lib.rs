@@ -2,6 +2,7 @@
 //!
 //! Both programs read it; it depends on neither.
 
+mod alerts;
 mod collector;
 mod probes;
 mod rules;
@@ -14,9 +15,10 @@ use std::path::PathBuf;
 use hitscope_base::{Explain, Failure};
 use serde::{Deserialize, Serialize};
 
+pub use alerts::Alerts;
 pub use collector::{Collector, Http, Pattern};
 pub use probes::Probes;
-pub use rules::{Rule, Severity};
+pub use rules::{BUILT_IN, Rule, Severity};
 pub use server::{ListenError, Server};
 pub use slack::Slack;
 pub use sources::{DEFAULT_FILE, Sources, did_you_mean};
@@ -44,7 +46,9 @@ pub struct Config {
     pub server: Server,
     /// Where alerts are told.
     pub slack: Slack,
-    /// What is alerted of.
+    /// What is alerted of by itself.
+    pub alerts: Alerts,
+    /// What else is alerted of.
     pub rules: Vec<Rule>,
 }
 
@@ -59,6 +63,7 @@ impl Default for Config {
             history: hitscope_history::Settings::default(),
             server: Server::default(),
             slack: Slack::default(),
+            alerts: Alerts::default(),
             rules: Vec::new(),
         }
     }
@@ -78,6 +83,10 @@ impl Config {
             if self.rules[..index].iter().any(|other| other.name == rule.name) {
                 return Err(Failure::new(format!("two rules are named {}", rule.name))
                     .help("give each of [[rules]] a name of its own; its alerts are told apart by it"));
+            }
+            if BUILT_IN.contains(&rule.name.as_str()) {
+                return Err(Failure::new(format!("a rule is named {}, as one that is built in", rule.name))
+                    .help("give it another name; the section [alerts] configures what is built in"));
             }
         }
         Ok(())

@@ -5,6 +5,10 @@ use std::time::Duration;
 use hitscope_base::Span;
 use serde::{Deserialize, Serialize};
 
+/// Names of the rules that need no configuration: the collector is silent; a rule's statement fails; a rule has more rows than
+/// alerts are made of.
+pub const BUILT_IN: [&str; 3] = ["collector-silent", "rule-fails", "rule-overflow"];
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -66,5 +70,21 @@ mod tests {
         assert_eq!((rule.interval, rule.hold, rule.severity), (interval(), hold(), Severity::Warning));
         assert!(serde_json::from_str::<Rule>(r#"{"name": "a", "sql": "SELECT 1", "for": "1m"}"#).is_err());
         assert!(serde_json::from_str::<Rule>(r#"{"name": "a", "sql": "SELECT 1", "severity": "bad"}"#).is_err());
+    }
+
+    #[test]
+    fn each_name_is_there_once_and_none_is_a_built_in_ones() {
+        let rule = |name: &&str| -> Rule {
+            serde_json::from_value(serde_json::json!({ "name": name, "sql": "SELECT 1" })).unwrap()
+        };
+        let check = |names: &[&str]| {
+            let config = crate::Config { rules: names.iter().map(rule).collect(), ..crate::Config::default() };
+            config.validate().map_err(|failure| failure.report())
+        };
+        assert_eq!(check(&["a", "b"]), Ok(()));
+        assert!(check(&["a", "a"]).unwrap_err().contains("two rules are named a"));
+        for name in BUILT_IN {
+            assert!(check(&["a", name]).unwrap_err().contains("built in"), "{name}");
+        }
     }
 }

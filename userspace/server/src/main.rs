@@ -60,6 +60,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Serve(arguments) => commands::serve::serve(&arguments),
         Command::Query(arguments) => commands::query::query(&arguments),
         Command::Alerts(Alerts::Test(arguments)) => commands::alerts::test(&arguments),
+        Command::Alerts(Alerts::Adopt(arguments)) => commands::alerts::adopt(&arguments),
         Command::Worker => worker::run().map(|()| ExitCode::SUCCESS).explain("the query worker ended"),
         Command::CheckRules => commands::rules::check(),
     }

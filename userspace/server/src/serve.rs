@@ -11,12 +11,11 @@ use std::{
 
 use tokio::{net::TcpListener, sync::watch};
 
-use hitscope_base::time;
 use hitscope_config::{ListenError, Rule, Server, Slack};
 use hitscope_engine::workers::Workers;
 
 use crate::{
-    alerts::{self, Alerts},
+    alerts::{self, Alerts, Now},
     web::{self, Access, App},
 };
 
@@ -36,6 +35,8 @@ pub struct Config {
     pub server: Server,
     /// `[[rules]]`
     pub rules: Vec<Rule>,
+    /// `[alerts]`
+    pub alerts: hitscope_config::Alerts,
     /// `[slack]`
     pub slack: Slack,
     /// `[history]`: how long the table `alerts` is kept.
@@ -71,7 +72,7 @@ pub async fn serve(
     listening: impl FnOnce(SocketAddr),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let Config { program, data_dir, host, server, rules, slack, history } = config;
+    let Config { program, data_dir, host, server, rules, alerts: settings, slack, history } = config;
     let token = server.token().map_err(Error::Setting)?;
     let asked = server.listen_address()?;
     let refused = |cause| ListenError::of(asked, cause);
@@ -86,8 +87,8 @@ pub async fn serve(
         notes.push(format!("The page is served on {address} without TLS: put a proxy with TLS in front of it."));
     }
     let public_url = server.public_url;
-    let rules = alerts::Config { data_dir, host, rules, slack, public_url, history };
-    let alerts = Arc::new(Alerts::open(rules, time::now_ns())?);
+    let rules = alerts::Config { data_dir, host, rules, settings, slack, public_url, history };
+    let alerts = Arc::new(Alerts::open(rules, Now::read())?);
 
     let (end, ending) = watch::channel(false);
     let app = Arc::new(App::new(workers.clone(), alerts.clone(), access, notes, ending.clone()));

@@ -33,6 +33,18 @@ impl Markup {
         Self(format!("<{url}|{}>", escape(label)))
     }
 
+    /// Text as it is, in which nothing is formatting: `` `*a_b*` ``. Line breaks become blanks.
+    pub fn code(text: &str) -> Self {
+        // A backtick would end it; this one looks much like it.
+        let text = escape(text).replace('`', "ˋ").replace(['\n', '\r'], " ");
+        Self(if text.is_empty() { text } else { format!("`{text}`") })
+    }
+
+    /// These texts, a line for each.
+    pub fn lines(lines: impl IntoIterator<Item = Self>) -> Self {
+        Self(lines.into_iter().map(|line| line.0).collect::<Vec<_>>().join("\n"))
+    }
+
     /// This text followed by another.
     pub fn then(mut self, more: impl Into<Self>) -> Self {
         self.0.push_str(&more.into().0);
@@ -62,8 +74,8 @@ pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The text cut to `limit` characters with a mark at its end, or `None` when it fits. An entity is not cut in two, and a code
-/// block that the cut left open is closed.
+/// The text cut to `limit` characters with a mark at its end, or `None` when it fits. An entity is not cut in two, and code that
+/// the cut left open is closed.
 fn truncated(text: &str, limit: usize) -> Option<String> {
     const MARK: &str = "…";
     const CLOSE: &str = "\n```";
@@ -82,7 +94,11 @@ fn truncated(text: &str, limit: usize) -> Option<String> {
     {
         head = &head[..at];
     }
-    let close = if head.matches("```").count() % 2 == 1 { CLOSE } else { "" };
+    let close = match head.rsplit("```").next().unwrap_or_default() {
+        _ if head.matches("```").count() % 2 == 1 => CLOSE,
+        after if after.matches('`').count() % 2 == 1 => "`",
+        _ => "",
+    };
     Some(format!("{head}{MARK}{close}"))
 }
 
@@ -354,6 +370,15 @@ mod tests {
         let code = format!("```{}", "é".repeat(100));
         let cut = truncated(&code, 50).unwrap();
         assert!(cut.ends_with("…\n```") && cut.chars().count() <= 50, "{cut}");
+        let code = Markup::lines([Markup::code("a"), Markup::code(&"b".repeat(100))]);
+        assert_eq!(truncated(code.as_str(), 15).unwrap(), "`a`\n`bbbbb…`");
+    }
+
+    #[test]
+    fn code_is_no_formatting() {
+        let code = Markup::from("operation=").then(Markup::code("SELECT *\nFROM a_b WHERE `c` < ? /* _x_ */"));
+        assert_eq!(code.as_str(), "operation=`SELECT * FROM a_b WHERE ˋcˋ &lt; ? /* _x_ */`");
+        assert_eq!(Markup::code("").as_str(), "");
     }
 
     #[test]

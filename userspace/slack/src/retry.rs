@@ -3,6 +3,9 @@ use std::time::Duration;
 
 use crate::Error;
 
+/// The longest wait that is granted to who asks for one: no answer silences the sender for longer.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+
 /// When to try again, and how often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -22,7 +25,7 @@ impl Default for RetryPolicy {
 
 impl RetryPolicy {
     /// How long to wait after the `failed`-th attempt (from 1) failed with `error`, or `None` when there should be no other
-    /// because that makes no sense or the attempts are used up. Never shorter than Slack's `Retry-After`.
+    /// because that makes no sense or the attempts are used up. Not shorter than Slack's `Retry-After`, of which an hour counts.
     pub fn pause(&self, failed: u32, error: &Error) -> Option<Duration> {
         if failed >= self.attempts || !error.is_retryable() {
             return None;
@@ -32,7 +35,10 @@ impl RetryPolicy {
         // Half of it is left to chance, so that several hosts do not come back at the same moment.
         let jittered = pause / 2 + (pause / 2).mul_f64(chance());
         Some(match error.retry_after() {
-            Some(asked) => asked + jittered.min(asked / 10),
+            Some(asked) => {
+                let asked = asked.min(LONGEST_ASKED);
+                asked + jittered.min(asked / 10)
+            }
             None => jittered,
         })
     }
@@ -64,9 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_a_floor() {
+    fn retry_after_is_a_floor_and_an_hour_is_its_most() {
         let asked = Duration::from_secs(120);
         let pause = RetryPolicy::default().pause(1, &Error::RateLimited { retry_after: asked }).unwrap();
         assert!(pause >= asked && pause <= asked + asked / 10);
+        for asked in [Duration::from_secs(7200), Duration::from_secs(u64::MAX)] {
+            let pause = RetryPolicy::default().pause(1, &Error::RateLimited { retry_after: asked }).unwrap();
+            assert!(pause >= LONGEST_ASKED && pause <= LONGEST_ASKED + LONGEST_ASKED / 10, "{pause:?}");
+        }
     }
 }

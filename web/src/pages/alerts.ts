@@ -4,7 +4,7 @@ import type { Alerts, AlertsHealth, AlertRule } from '../api.ts';
 import { moment } from '../api.ts';
 import { h } from '../dom.ts';
 import { prose } from '../empty.ts';
-import { plural, short } from '../format.ts';
+import { duration, plural, short } from '../format.ts';
 import { ago, local } from '../time.ts';
 
 /** A state with its sign, so that it does not hang on colour alone. */
@@ -13,6 +13,8 @@ function badge(state: string): HTMLElement {
     firing: ['bad', '▲ firing'],
     pending: ['warn', '△ pending'],
     resolved: ['good', 'resolved'],
+    no_data: ['warn', '? no data'],
+    failed: ['bad', '✕ not evaluated'],
   };
   const [kind, words] = kinds[state] ?? ['good', 'ok'];
   return h('span', { class: `state ${kind}` }, words);
@@ -23,11 +25,28 @@ function ruleRow(rule: AlertRule): HTMLElement {
     'tr',
     {},
     h('td', { class: 'nowrap' }, h('b', {}, rule.name)),
-    h('td', {}, rule.error ? h('span', { class: 'state bad' }, '✕ broken') : badge(rule.state)),
+    h('td', {}, badge(rule.state)),
     h('td', {}, rule.severity),
-    h('td', { class: 'nowrap' }, `every ${rule.interval}, held ${rule.hold}`),
+    h(
+      'td',
+      { class: 'nowrap', title: checked(rule) },
+      rule.built_in ? 'built in' : `every ${rule.interval}, held ${rule.hold}`,
+    ),
     h('td', { class: 'mono grow' }, h('span', { class: 'clip', title: rule.sql }, rule.error ?? rule.sql)),
   );
+}
+
+/** How a rule's evaluations went. */
+function checked(rule: AlertRule): string {
+  const { evaluations } = rule;
+  if (!evaluations) return '';
+  const parts = [
+    evaluations.last ? `last ${local(moment(evaluations.last))}, took ${duration(evaluations.last_ms * 1e6)}` : 'not yet',
+    ...(['failed', 'missed', 'no_data'] as const)
+      .filter((key) => evaluations[key] > 0)
+      .map((key) => `${evaluations[key]} ${key === 'no_data' ? 'without data' : key}`),
+  ];
+  return parts.join(', ');
 }
 
 /** Where messages go, and whether they arrive. */
@@ -37,6 +56,7 @@ function slackWords(health: AlertsHealth): HTMLElement {
   const counts = [
     slack.waiting > 0 ? `${plural(slack.waiting, 'message')} waiting` : '',
     slack.refused > 0 ? `${plural(slack.refused, 'message')} refused` : '',
+    slack.folded > 0 ? `${plural(slack.folded, 'message')} too late, and folded into one` : '',
     slack.error ?? '',
   ].filter(Boolean);
   return h(
@@ -47,7 +67,9 @@ function slackWords(health: AlertsHealth): HTMLElement {
 }
 
 export function alertsSection(alerts: Alerts, health: AlertsHealth): HTMLElement {
-  const { rules, changes } = alerts;
+  const { changes } = alerts;
+  // What is built in is of interest once it has something to say.
+  const rules = alerts.rules.filter((rule) => !rule.built_in || rule.state !== 'ok');
   const head = (...names: string[]): HTMLElement =>
     h('thead', {}, h('tr', {}, ...names.map((name) => h('th', { scope: 'col' }, name))));
   const ruleTable =

@@ -1,4 +1,4 @@
-//! Which alerts there are, and how they come and go: pending, firing, resolved. No clock and no I/O of its own.
+//! Which alerts there are, and how they come and go: pending, firing, resolved, and without data. No clock and no I/O of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,17 +7,22 @@ use serde::{Deserialize, Serialize};
 use hitscope_base::time;
 use hitscope_config::{Rule, Severity};
 
-use super::rule::Finding;
+use super::{clock::Now, rule::Finding};
 
-/// The label of the alert that a rule raises on itself when its statement fails.
-const PROBLEM: &str = "problem";
+/// A rule has at most so many alerts at once; the rows beyond are left out.
+const MOST_ALERTS: usize = 100;
 
-/// An alert's state.
+/// What tells an alert from its rule's others.
+pub type Labels = BTreeMap<String, String>;
+
+/// An alert's state, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum State {
     /// There is a row, but not long enough yet.
     Pending,
+    /// It fired, and there are no data that would say whether it still would.
+    NoData,
     /// It has held.
     Firing,
     /// There is no row any more.
@@ -29,25 +34,29 @@ impl State {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::NoData => "no_data",
             Self::Firing => "firing",
             Self::Resolved => "resolved",
         }
     }
 }
 
-/// One alert that is pending or firing.
+/// One alert that is not resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
     /// Its rule.
     pub rule: String,
     /// What tells it from the rule's others.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// The last value.
     pub value: Option<f64>,
-    /// Pending or firing.
+    /// Its state.
     pub state: State,
     /// When the first row came, ns since the epoch.
     pub since_ns: i64,
+    /// The same by the steady clock, by which it is held.
+    #[serde(default)]
+    pub held_from_ns: i64,
 }
 
 /// A change of an alert's state.
@@ -62,7 +71,7 @@ pub struct Change {
     /// The new state.
     pub state: State,
     /// Which alert.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Its value.
     pub value: Option<f64>,
     /// When the first row came, ns since the epoch.
@@ -71,20 +80,12 @@ pub struct Change {
     pub tell: bool,
     /// In words.
     pub message: String,
+    /// What labels and value do not say.
+    #[serde(default)]
+    pub detail: Option<String>,
 }
 
-/// What became of a rule's statement.
-#[derive(Clone, Debug)]
-pub enum Outcome {
-    /// Its rows.
-    Found(Vec<Finding>),
-    /// It failed in a way that may pass.
-    Failed(String),
-    /// It can never work as it is written.
-    Broken(String),
-}
-
-/// All alerts that are pending or firing.
+/// All alerts that are not resolved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Book {
@@ -97,106 +98,138 @@ impl Book {
         &self.alerts
     }
 
-    /// Takes in what a rule's statement gave.
-    pub fn step(&mut self, rule: &Rule, outcome: &Outcome, now_ns: i64) -> Vec<Change> {
-        let problem = |text: &str| {
-            let labels = BTreeMap::from([(PROBLEM.to_owned(), "the rule's statement fails".to_owned())]);
-            (vec![Finding { labels, value: None }], Some(text.to_owned()))
-        };
+    /// A rule's alerts.
+    pub fn of<'a>(&'a self, rule: &'a str) -> impl Iterator<Item = &'a Alert> {
+        self.alerts.iter().filter(move |alert| alert.rule == rule)
+    }
+
+    /// Takes in the rows that a rule's statement gave: alerts come, and fire when they have held. None goes; see [`Self::settle`].
+    /// After a `gap`, in which the rule was not evaluated, nobody knows that a row was there all the time: what is pending
+    /// starts anew. Gives how many rows were left out, too: those of known alerts come first, then the others by their labels.
+    pub fn raise(&mut self, rule: &Rule, findings: Vec<Finding>, gap: bool, now: Now) -> (Vec<Change>, usize) {
         let hold_ns = i64::try_from(rule.hold.0.as_nanos()).unwrap_or(i64::MAX);
-        let (findings, problem, hold_ns) = match outcome {
-            Outcome::Found(findings) => (findings.clone(), None, hold_ns),
-            Outcome::Failed(text) => {
-                let (findings, problem) = problem(text);
-                // Once is no reason to wake anyone.
-                (findings, problem, hold_ns.max(i64::try_from(rule.interval.0.as_nanos()).unwrap_or(i64::MAX)))
-            }
-            Outcome::Broken(text) => {
-                let (findings, problem) = problem(text);
-                (findings, problem, 0)
-            }
-        };
+        if gap {
+            self.start_anew(|alert| alert.rule == rule.name, now);
+        }
+        let (mut findings, new): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|finding| self.of(&rule.name).any(|alert| alert.labels == finding.labels));
+        let room = MOST_ALERTS.saturating_sub(findings.len());
+        let left_out = new.len().saturating_sub(room);
+        findings.extend(new.into_iter().take(room));
+
         let mut changes = Vec::new();
-        let mut seen = BTreeSet::new();
-        for finding in findings {
-            if !seen.insert(finding.labels.clone()) {
-                continue;
-            }
-            let known = self.alerts.iter().position(|alert| alert.rule == rule.name && alert.labels == finding.labels);
-            let new = known.is_none();
+        for Finding { labels, value, detail } in findings {
+            let known = self.alerts.iter().position(|alert| alert.rule == rule.name && alert.labels == labels);
             let index = known.unwrap_or_else(|| {
                 self.alerts.push(Alert {
                     rule: rule.name.clone(),
-                    labels: finding.labels,
+                    labels,
                     value: None,
                     state: State::Pending,
-                    since_ns: now_ns,
+                    since_ns: now.wall_ns,
+                    held_from_ns: now.steady_ns,
                 });
                 self.alerts.len() - 1
             });
             let alert = &mut self.alerts[index];
-            alert.value = finding.value;
-            let fires = alert.state == State::Pending && now_ns.saturating_sub(alert.since_ns) >= hold_ns;
-            if fires {
+            alert.value = value;
+            let before = alert.state;
+            // One that fired before the data went away fires on, and has been told.
+            let held = now.steady_ns.saturating_sub(alert.held_from_ns) >= hold_ns;
+            if held || before == State::NoData {
                 alert.state = State::Firing;
             }
-            if fires || new {
-                changes.push(change(rule, alert, alert.state, fires, problem.as_deref(), now_ns));
+            if alert.state != before || known.is_none() {
+                let tell = alert.state == State::Firing && before == State::Pending;
+                changes.push(change(rule, alert, alert.state, tell, detail, now));
             }
         }
-        // A statement that fails says nothing about the alerts that were there before.
-        let unknown = problem.is_some();
+        (changes, left_out)
+    }
+
+    /// Resolves the alerts of a rule whose row did not come. Those without data are resolved only when `trusted`.
+    pub fn settle(&mut self, rule: &Rule, rows: &BTreeSet<Labels>, trusted: bool, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
         self.alerts.retain(|alert| {
-            let gone = alert.rule == rule.name && !seen.contains(&alert.labels) && !unknown;
-            if gone {
-                let fired = alert.state == State::Firing;
-                changes.push(change(rule, alert, State::Resolved, fired, None, now_ns));
+            let stays =
+                alert.rule != rule.name || rows.contains(&alert.labels) || (alert.state == State::NoData && !trusted);
+            if !stays {
+                let fired = alert.state != State::Pending;
+                changes.push(change(rule, alert, State::Resolved, fired, None, now));
             }
-            !gone
+            stays
         });
         changes
     }
 
-    /// Resolves the alerts of rules that are not configured any more.
-    pub fn retire(&mut self, rules: &[Rule], now_ns: i64) -> Vec<Change> {
+    /// There are no data to evaluate a rule by: what fires does so no longer, and is not resolved either.
+    pub fn lose(&mut self, rule: &Rule, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for alert in &mut self.alerts {
+            if alert.rule == rule.name && alert.state == State::Firing {
+                alert.state = State::NoData;
+                changes.push(change(rule, alert, State::NoData, false, None, now));
+            }
+        }
+        changes
+    }
+
+    /// Resolves the alerts of rules that there are no more.
+    pub fn retire<'a>(&mut self, rules: impl Iterator<Item = &'a Rule> + Clone, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         self.alerts.retain(|alert| {
-            let kept = rules.iter().any(|rule| rule.name == alert.rule);
+            let kept = rules.clone().any(|rule| rule.name == alert.rule);
             if !kept {
+                let detail = "the rule is not configured any more";
                 changes.push(Change {
-                    time_ns: now_ns,
+                    time_ns: now.wall_ns,
                     rule: alert.rule.clone(),
                     severity: Severity::Info,
                     state: State::Resolved,
                     labels: alert.labels.clone(),
                     value: alert.value,
                     since_ns: alert.since_ns,
-                    tell: alert.state == State::Firing,
-                    message: format!("{}: the rule is not configured any more", alert.rule),
+                    tell: alert.state != State::Pending,
+                    message: format!("{}: {detail}", alert.rule),
+                    detail: Some(detail.into()),
                 });
             }
             kept
         });
         changes
     }
+
+    /// After a start of the host: its steady clock began anew, and with it what is pending.
+    pub fn after_boot(&mut self, now: Now) {
+        self.start_anew(|_| true, now);
+    }
+
+    fn start_anew(&mut self, which: impl Fn(&Alert) -> bool, now: Now) {
+        for alert in self.alerts.iter_mut().filter(|alert| alert.state == State::Pending && which(alert)) {
+            (alert.since_ns, alert.held_from_ns) = (now.wall_ns, now.steady_ns);
+        }
+    }
 }
 
-fn change(rule: &Rule, alert: &Alert, state: State, tell: bool, problem: Option<&str>, now_ns: i64) -> Change {
-    let mut message = format!("{} is {}", rule.name, state.as_str());
+fn change(rule: &Rule, alert: &Alert, state: State, tell: bool, detail: Option<String>, now: Now) -> Change {
+    let mut message = match state {
+        State::NoData => format!("{} has no data", rule.name),
+        _ => format!("{} is {}", rule.name, state.as_str()),
+    };
     for (index, (name, text)) in alert.labels.iter().enumerate() {
         message += &format!("{} {name}={text}", if index == 0 { ":" } else { "," });
     }
     if let Some(value) = alert.value {
         message += &format!(", value {value}");
     }
-    if let Some(problem) = problem {
-        message += &format!(": {problem}");
+    if let Some(detail) = &detail {
+        message += &format!(": {detail}");
     }
-    if alert.since_ns != now_ns {
+    if alert.since_ns != now.wall_ns {
         message += &format!(", since {}", time::format_seconds(alert.since_ns));
     }
     Change {
-        time_ns: now_ns,
+        time_ns: now.wall_ns,
         rule: rule.name.clone(),
         severity: rule.severity,
         state,
@@ -205,6 +238,7 @@ fn change(rule: &Rule, alert: &Alert, state: State, tell: bool, problem: Option<
         since_ns: alert.since_ns,
         tell,
         message,
+        detail,
     }
 }
 
@@ -217,6 +251,10 @@ mod tests {
 
     const S: i64 = 1_000_000_000;
 
+    fn at(seconds: i64) -> Now {
+        Now { wall_ns: seconds * S, steady_ns: seconds * S }
+    }
+
     fn rule(hold_s: u64) -> Rule {
         Rule {
             name: "slow".into(),
@@ -227,12 +265,21 @@ mod tests {
         }
     }
 
-    fn found(services: &[&str]) -> Outcome {
-        let finding = |service: &&str| Finding {
-            labels: BTreeMap::from([("service".to_owned(), (*service).to_owned())]),
-            value: Some(1.5),
-        };
-        Outcome::Found(services.iter().map(finding).collect())
+    fn labels(service: &str) -> Labels {
+        BTreeMap::from([("service".to_owned(), service.to_owned())])
+    }
+
+    fn found(services: &[&str]) -> Vec<Finding> {
+        let finding = |service: &&str| Finding { labels: labels(service), value: Some(1.5), detail: None };
+        services.iter().map(finding).collect()
+    }
+
+    /// One evaluation over data that are whole.
+    fn step(book: &mut Book, rule: &Rule, services: &[&str], now: Now) -> Vec<Change> {
+        let (mut changes, left_out) = book.raise(rule, found(services), false, now);
+        assert_eq!(left_out, 0);
+        changes.extend(book.settle(rule, &services.iter().map(|service| labels(service)).collect(), true, now));
+        changes
     }
 
     fn states(changes: &[Change]) -> Vec<(State, bool)> {
@@ -243,78 +290,121 @@ mod tests {
     fn an_alert_holds_before_it_fires_and_is_resolved_once() {
         let mut book = Book::default();
         let rule = rule(60);
-        assert_eq!(states(&book.step(&rule, &found(&["a"]), 0)), [(State::Pending, false)]);
-        assert!(book.step(&rule, &found(&["a"]), 59 * S).is_empty());
-        let fired = book.step(&rule, &found(&["a"]), 60 * S);
+        assert_eq!(states(&step(&mut book, &rule, &["a"], at(0))), [(State::Pending, false)]);
+        assert!(step(&mut book, &rule, &["a"], at(59)).is_empty());
+        let fired = step(&mut book, &rule, &["a"], at(60));
         assert_eq!(states(&fired), [(State::Firing, true)]);
         assert_eq!(fired[0].message, "slow is firing: service=a, value 1.5, since 1970-01-01T00:00:00Z");
-        assert!(book.step(&rule, &found(&["a"]), 70 * S).is_empty());
-        assert_eq!(states(&book.step(&rule, &found(&[]), 80 * S)), [(State::Resolved, true)]);
-        assert!(book.step(&rule, &found(&[]), 90 * S).is_empty() && book.alerts().is_empty());
+        assert!(step(&mut book, &rule, &["a"], at(70)).is_empty());
+        assert_eq!(states(&step(&mut book, &rule, &[], at(80))), [(State::Resolved, true)]);
+        assert!(step(&mut book, &rule, &[], at(90)).is_empty() && book.alerts().is_empty());
     }
 
     #[test]
     fn one_that_goes_before_it_fires_tells_nobody_and_starts_anew() {
         let mut book = Book::default();
         let rule = rule(60);
-        book.step(&rule, &found(&["a"]), 0);
-        assert_eq!(states(&book.step(&rule, &found(&[]), 30 * S)), [(State::Resolved, false)]);
-        book.step(&rule, &found(&["a"]), 40 * S);
-        assert!(book.step(&rule, &found(&["a"]), 70 * S).is_empty());
-        assert_eq!(states(&book.step(&rule, &found(&["a"]), 100 * S)), [(State::Firing, true)]);
+        step(&mut book, &rule, &["a"], at(0));
+        assert_eq!(states(&step(&mut book, &rule, &[], at(30))), [(State::Resolved, false)]);
+        step(&mut book, &rule, &["a"], at(40));
+        assert!(step(&mut book, &rule, &["a"], at(70)).is_empty());
+        assert_eq!(states(&step(&mut book, &rule, &["a"], at(100))), [(State::Firing, true)]);
+    }
+
+    #[test]
+    fn held_by_the_steady_clock_whatever_the_other_says() {
+        for hours in [-1, 1] {
+            let mut book = Book::default();
+            let rule = rule(60);
+            step(&mut book, &rule, &["a"], at(7200));
+            let later = |seconds: i64| Now { wall_ns: (7200 + hours * 3600) * S, steady_ns: (7200 + seconds) * S };
+            assert!(step(&mut book, &rule, &["a"], later(59)).is_empty());
+            assert_eq!(states(&step(&mut book, &rule, &["a"], later(60))), [(State::Firing, true)]);
+            assert_eq!(states(&step(&mut book, &rule, &[], later(70))), [(State::Resolved, true)]);
+        }
+    }
+
+    #[test]
+    fn what_is_pending_starts_anew_after_a_gap_and_after_the_hosts_start() {
+        let mut book = Book::default();
+        let rule = rule(60);
+        step(&mut book, &rule, &["a"], at(0));
+        assert!(book.raise(&rule, found(&["a"]), true, at(3600)).0.is_empty(), "an hour's downtime is not held");
+        assert_eq!(states(&step(&mut book, &rule, &["a"], at(3660))), [(State::Firing, true)]);
+        assert!(book.raise(&rule, found(&["a"]), true, at(7200)).0.is_empty(), "what fires fires on");
+
+        let mut book = Book::default();
+        step(&mut book, &rule, &["a"], at(7200));
+        book.after_boot(Now { wall_ns: 7300 * S, steady_ns: 5 * S });
+        assert!(step(&mut book, &rule, &["a"], Now { wall_ns: 7350 * S, steady_ns: 55 * S }).is_empty());
+        let fired = step(&mut book, &rule, &["a"], Now { wall_ns: 7360 * S, steady_ns: 65 * S });
+        assert_eq!(states(&fired), [(State::Firing, true)]);
+    }
+
+    #[test]
+    fn no_data_is_neither_firing_nor_resolved() {
+        let mut book = Book::default();
+        let (held, rule) = (Rule { name: "held".into(), ..rule(60) }, rule(0));
+        step(&mut book, &rule, &["a", "b"], at(0));
+        step(&mut book, &held, &["a"], at(0));
+        assert_eq!(states(&book.lose(&rule, at(10))), [(State::NoData, false); 2]);
+        assert!(book.lose(&rule, at(20)).is_empty() && book.lose(&held, at(20)).is_empty());
+        // The first data that come back say that the one fires; of the other they say nothing yet.
+        let (changes, _) = book.raise(&rule, found(&["a"]), false, at(30));
+        assert_eq!(states(&changes), [(State::Firing, false)], "it was told before");
+        assert!(book.settle(&rule, &[labels("a")].into(), false, at(30)).is_empty());
+        assert_eq!(book.of("slow").map(|alert| alert.state).max(), Some(State::Firing));
+        let changes = book.settle(&rule, &[labels("a")].into(), true, at(40));
+        assert_eq!(states(&changes), [(State::Resolved, true)]);
+        assert_eq!(changes[0].labels, labels("b"));
+        assert_eq!(book.of("held").count(), 1);
     }
 
     #[test]
     fn labels_tell_alerts_apart_and_equal_rows_are_one() {
         let mut book = Book::default();
         let rule = rule(0);
-        assert_eq!(book.step(&rule, &found(&["a", "b", "a"]), 0).len(), 2);
-        let changes = book.step(&rule, &found(&["b"]), S);
+        assert_eq!(step(&mut book, &rule, &["a", "b", "a"], at(0)).len(), 2);
+        let changes = step(&mut book, &rule, &["b"], at(1));
         assert_eq!(states(&changes), [(State::Resolved, true)]);
-        assert_eq!(changes[0].labels["service"], "a");
+        assert_eq!(changes[0].labels, labels("a"));
     }
 
     #[test]
-    fn a_broken_statement_is_an_alert_of_its_own_and_resolves_nothing() {
-        let mut book = Book::default();
-        let rule = rule(60);
-        book.step(&rule, &found(&["a"]), 0);
-        book.step(&rule, &found(&["a"]), 60 * S);
-        let broken = book.step(&rule, &Outcome::Broken("no table `hit`".into()), 70 * S);
-        assert_eq!(states(&broken), [(State::Firing, true)]);
-        assert!(broken[0].message.contains("no table `hit`"), "{}", broken[0].message);
-        assert!(book.step(&rule, &Outcome::Broken("no table `hit`".into()), 80 * S).is_empty());
-        assert_eq!(book.alerts().len(), 2);
-        let mended = book.step(&rule, &found(&["a"]), 90 * S);
-        assert_eq!(states(&mended), [(State::Resolved, true)]);
-        assert!(mended[0].labels.contains_key(PROBLEM));
-    }
-
-    #[test]
-    fn a_failure_that_passes_tells_nobody() {
+    fn of_too_many_rows_known_alerts_stay_and_the_rest_is_counted() {
         let mut book = Book::default();
         let rule = rule(0);
-        assert_eq!(states(&book.step(&rule, &Outcome::Failed("busy".into()), 0)), [(State::Pending, false)]);
-        assert_eq!(states(&book.step(&rule, &found(&[]), 5 * S)), [(State::Resolved, false)]);
-        book.step(&rule, &Outcome::Failed("busy".into()), 10 * S);
-        assert_eq!(states(&book.step(&rule, &Outcome::Failed("busy".into()), 20 * S)), [(State::Firing, true)]);
+        step(&mut book, &rule, &["z1", "z2"], at(0));
+        let many: Vec<String> = (0..200).map(|number| format!("s{number:03}")).collect();
+        let mut services: Vec<&str> = many.iter().map(String::as_str).chain(["z1", "z2"]).collect();
+        let rows: BTreeSet<Labels> = services.iter().map(|service| labels(service)).collect();
+        let mut evaluate = |services: &[&str], now| {
+            let (mut changes, left_out) = book.raise(&rule, found(services), false, now);
+            changes.extend(book.settle(&rule, &rows, true, now));
+            (changes.len(), left_out)
+        };
+        assert_eq!(evaluate(&services, at(10)), (98, 102));
+        // Another order of the same rows changes nothing.
+        services.reverse();
+        assert_eq!(evaluate(&services, at(20)), (0, 102));
+        assert_eq!(book.of("slow").filter(|alert| alert.labels["service"].starts_with('z')).count(), 2);
     }
 
     #[test]
     fn a_rule_that_is_gone_resolves_its_alerts() {
         let mut book = Book::default();
-        book.step(&rule(0), &found(&["a"]), 0);
-        assert!(book.retire(&[rule(0)], S).is_empty());
-        assert_eq!(states(&book.retire(&[], S)), [(State::Resolved, true)]);
+        step(&mut book, &rule(0), &["a"], at(0));
+        assert!(book.retire([rule(0)].iter(), at(1)).is_empty());
+        assert_eq!(states(&book.retire([].iter(), at(1))), [(State::Resolved, true)]);
         assert!(book.alerts().is_empty());
     }
 
     #[test]
     fn a_book_survives_being_stored() {
         let mut book = Book::default();
-        book.step(&rule(60), &found(&["a"]), 0);
+        step(&mut book, &rule(60), &["a"], at(0));
         let mut stored: Book = serde_json::from_str(&serde_json::to_string(&book).unwrap()).unwrap();
         assert_eq!(stored, book);
-        assert_eq!(states(&stored.step(&rule(60), &found(&["a"]), 60 * S)), [(State::Firing, true)]);
+        assert_eq!(states(&step(&mut stored, &rule(60), &["a"], at(60))), [(State::Firing, true)]);
     }
 }

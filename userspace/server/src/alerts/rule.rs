@@ -10,21 +10,19 @@ use arrow::{
 };
 use hitscope_config::Rule;
 use hitscope_engine::question::{Ask, Kind, Refusal};
-use serde::{Deserialize, Serialize};
-
-/// A rule raises at most so many alerts at once; further rows are left out.
-const MOST_FINDINGS: usize = 100;
 
 /// What a rule's row says.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Finding {
     /// The text columns.
     pub labels: BTreeMap<String, String>,
     /// The first number.
     pub value: Option<f64>,
+    /// What else there is to say; rows say nothing else.
+    pub detail: Option<String>,
 }
 
-/// Runs the rule's statement once.
+/// Runs the rule's statement once. Each set of labels comes once, in their order, whatever the engine's order is.
 ///
 /// # Errors
 /// Those of the statement.
@@ -34,14 +32,10 @@ pub async fn test(rule: &Rule, history: &impl Ask) -> Result<Vec<Finding>, Refus
         let read = read(batch).map_err(|error| Refusal::new(Kind::Broken, error.to_string()))?;
         findings.extend(read);
     }
-    if findings.len() > MOST_FINDINGS {
-        tracing::warn!(
-            rule = rule.name,
-            rows = findings.len(),
-            "the rule gives too many rows; the first {MOST_FINDINGS} count"
-        );
-        findings.truncate(MOST_FINDINGS);
-    }
+    // Of equal labels the greatest value stays.
+    let value = |finding: &Finding| finding.value.unwrap_or(f64::NEG_INFINITY);
+    findings.sort_by(|a, b| a.labels.cmp(&b.labels).then(value(b).total_cmp(&value(a))));
+    findings.dedup_by(|a, b| a.labels == b.labels);
     Ok(findings)
 }
 
@@ -87,7 +81,11 @@ mod tests {
         let mut rule: Rule = serde_json::from_value(serde_json::json!({"name": "a", "sql": sql})).unwrap();
         let found = test(&rule, &catalog).await.unwrap();
         let labels = BTreeMap::from([("service".to_owned(), "db".to_owned())]);
-        assert_eq!(found, [Finding { labels, value: Some(7.0) }]);
+        assert_eq!(found, [Finding { labels, value: Some(7.0), detail: None }]);
+        rule.sql = "SELECT column1 AS service, column2 AS n FROM (VALUES ('b', 1), ('a', 2), ('b', 3))".into();
+        let found = test(&rule, &catalog).await.unwrap();
+        let services: Vec<&str> = found.iter().map(|finding| finding.labels["service"].as_str()).collect();
+        assert_eq!(services, ["a", "b"]);
         rule.sql = "SELECT service FROM hits".into();
         assert_eq!(test(&rule, &catalog).await.unwrap(), []);
         rule.sql = "SELECT nothing FROM hits".into();

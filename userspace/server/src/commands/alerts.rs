@@ -1,10 +1,13 @@
 use std::process::ExitCode;
 
 use hitscope_base::{Explain, Failure};
-use hitscope_cli::{AlertsTest, print};
+use hitscope_cli::{AlertsAdopt, AlertsTest, print};
 use hitscope_config::{Config, Rule};
 use hitscope_server::alerts::{self, Finding};
 use hitscope_slack::{Attachment, Block, Color, Message, RetryPolicy};
+
+/// So many rows are shown.
+const LISTED: usize = 100;
 
 /// `hitscope alerts test`
 pub fn test(arguments: &AlertsTest) -> Result<ExitCode, Failure> {
@@ -20,6 +23,19 @@ pub fn test(arguments: &AlertsTest) -> Result<ExitCode, Failure> {
         }
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// `hitscope alerts adopt`
+pub fn adopt(arguments: &AlertsAdopt) -> Result<ExitCode, Failure> {
+    let config = arguments.place.sources(None)?.resolve()?;
+    super::require_folder(&config.data_dir)?;
+    let folder = config.data_dir.display();
+    alerts::adopt(&config.data_dir).explain_help(
+        format!("cannot adopt the folder {folder}"),
+        "run as root, or as the user that the server runs as",
+    )?;
+    println!("alerts of {folder} are told by the server over it, from now on or from its start on");
+    Ok(ExitCode::SUCCESS)
 }
 
 fn find<'a>(rules: &'a [Rule], name: &str) -> Result<&'a Rule, Failure> {
@@ -38,7 +54,11 @@ fn report(rule: &Rule, findings: &[Finding]) -> String {
         return format!("{}: would not fire, its statement gives no rows\n", rule.name);
     }
     let held = if rule.hold.0.is_zero() { String::new() } else { format!(" when this holds for {}", rule.hold) };
-    let rows: Vec<Vec<String>> = findings.iter().map(|finding| vec![String::new(), line(finding)]).collect();
+    let mut rows: Vec<Vec<String>> =
+        findings.iter().take(LISTED).map(|finding| vec![String::new(), line(finding)]).collect();
+    if findings.len() > LISTED {
+        rows.push(vec![String::new(), format!("and {} more", findings.len() - LISTED)]);
+    }
     format!("{} ({}): would fire{held}\n{}", rule.name, rule.severity.as_str(), print::columns(&rows))
 }
 
@@ -78,8 +98,10 @@ mod tests {
     fn a_report_says_whether_and_why_it_would_fire() {
         assert_eq!(report(&rule(), &[]), "slow: would not fire, its statement gives no rows\n");
         let labels = [("service".to_owned(), "db".to_owned())].into();
-        let text = report(&rule(), &[Finding { labels, value: Some(7.5) }, Finding::default()]);
+        let text = report(&rule(), &[Finding { labels, value: Some(7.5), detail: None }, Finding::default()]);
         assert_eq!(text, "slow (warning): would fire when this holds for 1m\n  service=db, value 7.5\n  a row\n");
+        let text = report(&rule(), &vec![Finding::default(); 102]);
+        assert!(text.ends_with("  a row\n  and 2 more\n"), "{text}");
     }
 
     #[test]

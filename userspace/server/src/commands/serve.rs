@@ -69,9 +69,9 @@ fn serve_until(
                 () = end => {}
             }
         };
-        let Config { data_dir, host, server, rules, slack, history, .. } = config;
+        let Config { data_dir, host, server, rules, alerts, slack, history, .. } = config;
         let program = "/proc/self/exe".into();
-        let config = hitscope_server::Config { program, data_dir, host, server, rules, slack, history };
+        let config = hitscope_server::Config { program, data_dir, host, server, rules, alerts, slack, history };
         hitscope_server::serve(config, listening, shutdown).await.explain("cannot serve the page")
     });
     runtime.shutdown_timeout(GRACE);

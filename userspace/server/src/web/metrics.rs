@@ -10,6 +10,7 @@ use axum::{extract::State, http::header, response::IntoResponse};
 use hitscope_history::status;
 
 use super::{App, status::usage};
+use crate::alerts::{Figures, RuleFigures};
 use hitscope_base::time;
 
 /// `GET /metrics`
@@ -56,11 +57,46 @@ fn text(app: &App) -> String {
     page.value(&[], counters.started.load(Ordering::Relaxed));
     page.metric("hitscope_query_workers_killed_total", "counter", "Those of them that were killed amid a query.");
     page.value(&[], counters.killed.load(Ordering::Relaxed));
-    page.metric("hitscope_alerts", "gauge", "Alerts of a rule, by state.");
-    for (rule, state, count) in app.alerts.counts() {
-        page.value(&[("rule", &rule), ("state", state)], count);
-    }
+    alerts(&mut page, &app.alerts.figures());
     page.text
+}
+
+fn alerts(page: &mut Page, figures: &Figures) {
+    page.metric("hitscope_alerts_telling", "gauge", "Whether this server tells people of alerts.");
+    page.value(&[], u8::from(figures.telling));
+    page.metric("hitscope_alerts", "gauge", "Alerts of a rule, by state.");
+    for (rule, state, count) in &figures.alerts {
+        page.value(&[("rule", rule), ("state", state)], count);
+    }
+    let mut counter = |name, help, value: fn(&RuleFigures) -> u64| {
+        page.metric(name, "counter", help);
+        for rule in &figures.rules {
+            page.value(&[("rule", &rule.name)], value(rule));
+        }
+    };
+    counter("hitscope_rule_evaluations_total", "Evaluations of a rule.", |rule| rule.evaluations);
+    counter("hitscope_rule_evaluation_failures_total", "Evaluations that failed.", |rule| rule.failures);
+    counter("hitscope_rule_evaluations_missed_total", "Evaluations not made in time for the next.", |rule| rule.missed);
+    counter("hitscope_rule_evaluations_no_data_total", "Evaluations not made without data.", |rule| rule.without_data);
+    counter("hitscope_rule_rows_left_out_total", "Rows beyond the alerts a rule may have.", |rule| rule.left_out);
+    page.metric("hitscope_rule_last_evaluation_seconds", "gauge", "How long the last evaluation took.");
+    for rule in figures.rules.iter().filter(|rule| rule.last_ns.is_some()) {
+        page.value(&[("rule", &rule.name)], seconds(rule.took_ns));
+    }
+    page.metric("hitscope_rule_last_evaluation_timestamp_seconds", "gauge", "When the last evaluation was.");
+    for (rule, last_ns) in figures.rules.iter().filter_map(|rule| Some((rule, rule.last_ns?))) {
+        page.value(&[("rule", &rule.name)], seconds(last_ns.unsigned_abs()));
+    }
+    page.metric("hitscope_outbox_messages", "gauge", "Messages that wait to be sent.");
+    page.value(&[], figures.waiting);
+    page.metric("hitscope_messages_total", "counter", "Messages, and failed attempts, by what became of them.");
+    for (result, count) in figures.messages {
+        page.value(&[("result", result)], count);
+    }
+    page.metric("hitscope_alert_changes_unrecorded_total", "counter", "Changes that the table of alerts lacks.");
+    page.value(&[], figures.not_recorded);
+    page.metric("hitscope_alerts_panics_total", "counter", "How often the alerts broke down and began anew.");
+    page.value(&[], figures.panics);
 }
 
 fn seconds(ns: u64) -> f64 {

@@ -177,8 +177,11 @@ pub const ROUTES: &[Route] = &[
         method: "get",
         handler: || get(alerts),
         doc: "The alert rules with their state, and the newest changes.",
-        answer: "`rules`: `name`, `severity`, `interval`, `hold`, `sql`, `state` (ok, pending, firing), `since`, `error`, \
-                 `alerts`; `changes`: rows of the table `alerts`, newest first.",
+        answer: "`telling`: whether this server tells people, and `why_not`; `rules`: `name`, `built_in`, `severity`, \
+                 `interval`, `hold`, `sql`, `state` (ok, pending, firing; no_data: the collector is silent; failed: it could \
+                 not be evaluated), `since`, `error`, `alerts`, `evaluations` (`last`, how long it took in `last_ms`, and \
+                 since the start `count`, `failed`, `missed`, `no_data`, `rows_left_out`); `changes`: rows of the table \
+                 `alerts`, newest first.",
         content: JSON,
         parameters: &[optional("limit", "50", "At most so many changes (default 100, at most 1000).")],
     },
@@ -349,7 +352,10 @@ async fn alerts(
     let changes = app.workers.ask(Lane::Page, Question::Alerts(limit), Form::Json).await?;
     let changes: &serde_json::value::RawValue =
         serde_json::from_slice(&changes.bytes).map_err(|error| Failure::new(500, error.to_string()))?;
-    Ok(Json(serde_json::json!({ "rules": app.alerts.overview(), "changes": changes })))
+    let why_not = app.alerts.why_not();
+    let telling = why_not.is_none();
+    let rules = app.alerts.overview();
+    Ok(Json(serde_json::json!({ "telling": telling, "why_not": why_not, "rules": rules, "changes": changes })))
 }
 
 /// Something that is no table, as JSON.
