@@ -41,6 +41,9 @@ pub enum Command {
     Config(Config),
     #[command(subcommand)]
     Alerts(Alerts),
+    /// Look into the files of others for the collector that started it
+    #[command(hide = true)]
+    Helper,
 }
 
 /// Trace this host and serve the page

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod config;
+pub mod helper;
 pub mod record;
 pub mod replay;
 pub mod run;

@@ -41,6 +41,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Status(arguments) => commands::status::status(&arguments),
         Command::Record(arguments) => commands::record::record(&arguments),
         Command::Replay(arguments) => commands::replay::replay(&arguments),
+        Command::Helper => commands::helper::helper(),
         Command::Config(Config::Check(arguments)) => commands::config::check(&arguments),
         Command::Serve(_) | Command::Query(_) | Command::Alerts(_) => Err(sibling::hand_over()),
     }
