@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use hitscope_base::{Explain, Failure};
 use hitscope_cli::name_process;
 
-use crate::{capabilities::{self, Capabilities}, os};
+use crate::{
+    capabilities::{self, Capabilities},
+    os,
+};
 
 /// Gives up all there is to give up, and answers until the collector ends.
 pub fn helper() -> Result<ExitCode, Failure> {
