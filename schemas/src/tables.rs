@@ -3,6 +3,7 @@
 //! Every table has a `host` column besides, which is not in the files but in their folder's name.
 
 mod column;
+mod text;
 
 use std::{string::String, sync::Arc, vec::Vec};
 
@@ -12,6 +13,7 @@ use arrow::{
 };
 use column::Column as ColumnType;
 pub use column::{Bool, F64, Histogram, I32, LongText, Opt, Text, Timestamp, U16, U32, U64};
+pub use text::printable;
 
 /// Key of the schema version in every file's metadata.
 pub const VERSION_KEY: &str = "hitscope.schema_version";

@@ -10,6 +10,8 @@ use arrow::{
     datatypes::{DataType, Field, Int32Type, TimeUnit, UInt16Type, UInt32Type, UInt64Type},
 };
 
+use super::text::printable;
+
 /// A kind of column.
 pub trait Column {
     /// A row's value.
@@ -82,11 +84,11 @@ kinds! {
     /// Text that repeats: dictionary-encoded.
     Text: Arc<str> = DataType::Dictionary(DataType::Int32.into(), DataType::Utf8.into()), |values| {
         let mut builder = StringDictionaryBuilder::<Int32Type>::new();
-        values.for_each(|value| builder.append_option(value));
+        values.for_each(|value| builder.append_option(value.map(|text| printable(text, false))));
         builder.finish()
     };
     /// Text that seldom repeats.
-    LongText: Arc<str> = DataType::Utf8, |values| values.collect::<StringArray>();
+    LongText: Arc<str> = DataType::Utf8, |values| values.map(|value| value.map(|text| printable(text, true))).collect::<StringArray>();
     /// Counts by bucket; trailing empty buckets left off.
     Histogram: Vec<u64> = DataType::List(Arc::new(Field::new_list_field(DataType::UInt64, true))), |values| {
         let mut builder = ListBuilder::new(UInt64Builder::new());

@@ -25,6 +25,7 @@ pub mod services;
 pub mod settings;
 pub mod source;
 pub mod status;
+pub mod strangers;
 pub mod syscalls;
 #[cfg(test)]
 mod testing;

@@ -1,16 +1,17 @@
 //! Which TLS libraries the processes of this host use, and where in their files the functions lie.
 
-mod elf;
-
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs, io,
+    fs::{self, File, Metadata},
+    io::{self, BufRead, BufReader, Read},
     os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
 };
 
-use elf::Elf;
+use hitscope_helper::Helper;
+
+use crate::strangers;
 
 /// A file, by device and inode number as `/proc/<pid>/maps` shows them.
 pub type FileId = (Box<str>, u64);
@@ -31,12 +32,11 @@ impl Mapped {
         self.path.file_name().unwrap_or_default().as_bytes()
     }
 
-    /// A path to the very file, whatever the process's mount namespace, and also when it was removed meanwhile.
-    pub fn reachable(&self, procfs: &Path, pid: u32) -> Option<PathBuf> {
-        let process = procfs.join(pid.to_string());
-        let mapping = process.join("map_files").join(&self.range);
-        let rooted = process.join("root").join(self.path.strip_prefix("/").unwrap_or(&self.path));
-        [mapping, rooted].into_iter().find(|path| fs::metadata(path).is_ok_and(|file| file.is_file()))
+    /// The very file, whatever the process's mount namespace, and also when it was removed meanwhile; where the kernel does not
+    /// let us at mappings, what lies at its path now. Nothing where it is no regular file, or cannot be opened.
+    pub fn open(&self, procfs: &Path, pid: u32) -> Option<File> {
+        let mapping = procfs.join(pid.to_string()).join("map_files").join(&self.range);
+        strangers::open_linked(&mapping).or_else(|_| strangers::open(procfs, pid, &self.path)).ok()
     }
 }
 
@@ -45,14 +45,25 @@ impl Mapped {
 /// # Errors
 /// When there is no such process, or it may not be looked at.
 pub fn mapped(procfs: &Path, pid: u32) -> io::Result<Vec<Mapped>> {
-    Ok(parse_maps(&fs::read(procfs.join(pid.to_string()).join("maps"))?))
+    let maps = File::open(procfs.join(pid.to_string()).join("maps"))?.take(MAX_MAPS_BYTES);
+    parse_maps(BufReader::with_capacity(64 << 10, maps))
 }
 
+/// Most bytes of a process's list of mappings: it may have 65,530 (`vm.max_map_count`), of some hundred bytes each.
+const MAX_MAPS_BYTES: u64 = 8 << 20;
+/// Most files of one process; programs have some hundred at the most.
+const MAX_MAPPED: usize = 1024;
+
 /// `/proc/<pid>/maps`: addresses, rights, offset, device, inode, path.
-fn parse_maps(text: &[u8]) -> Vec<Mapped> {
-    let mut found: Vec<Mapped> = Vec::new();
-    for line in text.split(|&byte| byte == b'\n') {
-        let mut rest = line;
+fn parse_maps(mut text: impl BufRead) -> io::Result<Vec<Mapped>> {
+    let (mut found, mut known) = (Vec::new(), HashSet::new());
+    let mut line = Vec::new();
+    while found.len() < MAX_MAPPED {
+        line.clear();
+        if text.read_until(b'\n', &mut line)? == 0 {
+            break;
+        }
+        let mut rest = line.strip_suffix(b"\n").unwrap_or(&line);
         let mut field = || {
             let start = rest.iter().position(|&byte| byte != b' ').unwrap_or(rest.len());
             let end = rest[start..].iter().position(|&byte| byte == b' ').map_or(rest.len(), |at| start + at);
@@ -67,14 +78,14 @@ fn parse_maps(text: &[u8]) -> Vec<Mapped> {
         if !rights.contains('x') || inode == 0 || !path.starts_with(b"/") {
             continue;
         }
-        let file = (device.into(), inode);
-        if found.iter().all(|mapped| mapped.file != file) {
+        let file: FileId = (device.into(), inode);
+        if known.insert(file.clone()) {
             // `map_files` writes its numbers without leading zeros.
             let range: Vec<&str> = addresses.split('-').map(|number| number.trim_start_matches('0')).collect();
             found.push(Mapped { file, range: range.join("-"), path: OsStr::from_bytes(path).into() });
         }
     }
-    found
+    Ok(found)
 }
 
 /// Whether a file's name is one of libraries that [`functions`] may find something in.
@@ -122,14 +133,6 @@ fn concat_triple() -> String {
     format!("{}-linux-gnu", std::env::consts::ARCH)
 }
 
-/// Offsets in an ELF file of those of the named functions that it exports or otherwise names, in the order of `names`.
-///
-/// # Errors
-/// When the file cannot be read, or is no 64-bit ELF file.
-pub fn functions(path: &Path, names: &[&str]) -> io::Result<Vec<Option<u64>>> {
-    Elf::open(path)?.functions(names)
-}
-
 /// A program file smaller than this has no TLS library of its own in it, bytes.
 const LEAST_STATIC_BYTES: u64 = 1 << 20;
 /// Program files remembered.
@@ -141,8 +144,7 @@ pub struct Programs(HashMap<FileId, (i64, u64, bool)>);
 
 impl Programs {
     /// Whether a program may have a TLS library linked in.
-    pub fn may_hold(&mut self, file: &FileId, path: &Path, look: impl FnOnce() -> bool) -> bool {
-        let Ok(metadata) = fs::metadata(path) else { return false };
+    pub fn may_hold(&mut self, file: &FileId, metadata: &Metadata, look: impl FnOnce() -> bool) -> bool {
         let version = (metadata.mtime_nsec() ^ metadata.mtime(), metadata.size());
         if metadata.size() < LEAST_STATIC_BYTES {
             return false;
@@ -171,12 +173,12 @@ pub fn program(procfs: &Path, pid: u32, mapped: &[Mapped]) -> Option<usize> {
 
 /// Why nothing of a process's TLS can be read, judging by the files that it executes from; for one that has none of the
 /// libraries that can be looked into.
-pub fn why_not(procfs: &Path, pid: u32, mapped: &[Mapped]) -> &'static str {
+pub fn why_not(procfs: &Path, pid: u32, mapped: &[Mapped], helper: &mut Helper) -> &'static str {
     let has = |start: &[u8]| mapped.iter().any(|mapped| mapped.name().starts_with(start));
-    let program = program(procfs, pid, mapped).and_then(|index| mapped[index].reachable(procfs, pid));
+    let mut of_go = |file: File| helper.has_section(&file, &[".go.buildinfo", ".note.go.buildid"]).unwrap_or(false);
     if has(b"libjvm.so") {
         "Java does TLS by itself"
-    } else if program.is_some_and(|path| has_section(&path, &[".go.buildinfo", ".note.go.buildid"])) {
+    } else if program(procfs, pid, mapped).and_then(|index| mapped[index].open(procfs, pid)).is_some_and(&mut of_go) {
         "Go does TLS by itself"
     } else if has(b"libnss3.so") || has(b"libssl3.so") {
         "its TLS library is NSS, which is not looked into"
@@ -185,10 +187,6 @@ pub fn why_not(procfs: &Path, pid: u32, mapped: &[Mapped]) -> &'static str {
     } else {
         "its TLS library is linked in without symbols (as rustls and BoringSSL often are)"
     }
-}
-
-fn has_section(path: &Path, names: &[&str]) -> bool {
-    Elf::open(path).and_then(|elf| elf.has_section(names)).unwrap_or(false)
 }
 
 #[cfg(test)]
@@ -207,7 +205,7 @@ broken";
 
     #[test]
     fn files_executed_from_are_found_once() {
-        let found = parse_maps(MAPS.as_bytes());
+        let found = parse_maps(MAPS.as_bytes()).unwrap();
         let found: Vec<_> =
             found.iter().map(|it| (&*it.file.0, it.file.1, &*it.range, it.path.to_str().unwrap())).collect();
         assert_eq!(
@@ -218,6 +216,14 @@ broken";
                 ("fe:00", 132, "400000-401000", "/opt/old"),
             ]
         );
+    }
+
+    /// As many as a process may have, each of a file of its own.
+    #[test]
+    fn what_a_process_maps_is_bounded() {
+        let maps: String =
+            (0..65_530).map(|inode| format!("{inode:x}000-{inode:x}fff r-xp 0 fe:00 {} /f\n", inode + 1)).collect();
+        assert_eq!(parse_maps(maps.as_bytes()).unwrap().len(), MAX_MAPPED);
     }
 
     #[test]
@@ -238,36 +244,42 @@ broken";
     fn a_file_of_another_namespace_is_reached_through_its_process() {
         let procfs = tempfile::tempdir().unwrap();
         let mapped = Mapped { file: ("fe:00".into(), 7), range: "7f00-7f01".into(), path: "/lib/libssl.so.3".into() };
-        assert_eq!(mapped.reachable(procfs.path(), 42), None);
+        let text = || mapped.open(procfs.path(), 42).map(|file| io::read_to_string(file).unwrap());
+        assert_eq!(text(), None);
         let rooted = procfs.path().join("42/root/lib/libssl.so.3");
         fs::create_dir_all(rooted.parent().unwrap()).unwrap();
-        fs::write(&rooted, "").unwrap();
-        assert_eq!(mapped.reachable(procfs.path(), 42), Some(rooted));
+        fs::write(&rooted, "at its path").unwrap();
+        assert_eq!(text().as_deref(), Some("at its path"));
         let mapping = procfs.path().join("42/map_files/7f00-7f01");
         fs::create_dir_all(mapping.parent().unwrap()).unwrap();
-        fs::write(&mapping, "").unwrap();
-        assert_eq!(mapped.reachable(procfs.path(), 42), Some(mapping));
+        fs::write(&mapping, "mapped").unwrap();
+        assert_eq!(text().as_deref(), Some("mapped"));
     }
 
     #[test]
     fn functions_are_found_in_this_very_program() {
-        let own = std::env::current_exe().unwrap();
+        let mut helper = Helper::default();
+        let path = std::env::current_exe().unwrap();
+        let own = File::open(&path).unwrap();
         let names = ["SSL_surely_not", "gnutls_surely_not"];
-        assert_eq!(functions(&own, &names).unwrap(), [None, None]);
-        assert!(functions(&own, &["main"]).unwrap()[0].is_some());
-        assert!(functions(Path::new("/proc/self/maps"), &names).is_err());
-        assert!(!has_section(&own, &[".go.buildinfo"]) && has_section(&own, &[".text"]));
+        assert_eq!(helper.functions(&own, &names).unwrap(), [None, None]);
+        assert!(helper.functions(&own, &["main"]).unwrap()[0].is_some());
+        assert!(helper.functions(&File::open("/proc/self/maps").unwrap(), &names).is_err());
+        assert!(!helper.has_section(&own, &[".go.buildinfo"]).unwrap());
+        assert!(helper.has_section(&own, &[".text"]).unwrap());
         let mapped = mapped(Path::new("/proc"), std::process::id()).unwrap();
         let program = program(Path::new("/proc"), std::process::id(), &mapped).unwrap();
-        assert_eq!(mapped[program].path, own);
-        assert!(why_not(Path::new("/proc"), std::process::id(), &mapped).contains("without symbols"));
+        assert_eq!(mapped[program].path, path);
+        assert!(why_not(Path::new("/proc"), std::process::id(), &mapped, &mut helper).contains("without symbols"));
     }
 
     #[test]
     fn functions_are_found_in_the_hosts_library() {
         for library in of_host(Path::new("/")) {
             if library.to_string_lossy().contains("libssl.so") {
-                let found = functions(&library, &["SSL_read", "SSL_write", "SSL_nothing"]).unwrap();
+                let file = File::open(&library).unwrap();
+                let names = ["SSL_read", "SSL_write", "SSL_nothing"];
+                let found = Helper::default().functions(&file, &names).unwrap();
                 assert!(found[0].is_some() && found[1].is_some() && found[2].is_none(), "{}", library.display());
             }
         }

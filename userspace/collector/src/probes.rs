@@ -297,6 +297,9 @@ impl Probes {
                 losses.push(("program_skipped", skipped));
             }
         }
+        if let Some(refused) = self.follower.as_ref().map(tls::Follower::take_refused).filter(|count| *count > 0) {
+            losses.push(("tls_files_over_limit", refused));
+        }
         sink(Event::Lost(&losses));
     }
 

@@ -17,7 +17,7 @@ use crate::{
     facts::{Facts, Identity, Observed, ProcessFacts, ProcessSample, Stat, Usage},
     helpers::{Avoided, Beat},
     probes::Readable,
-    services,
+    services, strangers,
 };
 
 /// Each process is read completely once in so many samples.
@@ -26,6 +26,8 @@ const ROTATION: u64 = 60;
 const PSS_BUDGET: Duration = Duration::from_millis(10);
 /// Arguments are cut at this length, bytes.
 const ARGUMENTS_BYTES: usize = 4096;
+/// The longest name of a host, bytes (RFC 1123).
+const MAX_HOST_NAME_BYTES: usize = 253;
 /// `PF_KTHREAD` of the kernel's `sched.h`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
@@ -99,10 +101,18 @@ impl Proc {
             .unwrap_or(u32::MAX);
         let arguments = self.read(pid, "cmdline").map(arguments).unwrap_or_default();
         let cgroup: Arc<str> = self.text(pid, "cgroup").unwrap_or_default().into();
-        let host_name = services::in_pod(&cgroup)
-            .then(|| self.text(pid, "root/etc/hostname").map(|name| Arc::from(name.trim())))
-            .flatten();
+        let host_name = services::in_pod(&cgroup).then(|| self.host_name(pid)).flatten();
         Identity { user_id, arguments, cgroup, host_name }
+    }
+
+    /// A process's own `/etc/hostname`, where it is a name.
+    fn host_name(&self, pid: u32) -> Option<Arc<str>> {
+        let file = strangers::open(&self.root, pid, Path::new("etc/hostname")).ok()?;
+        let mut text = String::new();
+        file.take(MAX_HOST_NAME_BYTES as u64 + 2).read_to_string(&mut text).ok()?;
+        let name = text.trim();
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+        ((1..=MAX_HOST_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)).then(|| name.into())
     }
 
     /// What a process uses besides what `stat` says; what cannot be read is `None`.

@@ -25,18 +25,35 @@ pub fn placement(cgroup: &str, host_name: Option<&str>) -> Placement {
                 Some(pod) => host_name.map_or_else(|| format!("pod-{pod}"), |name| workload(name).to_owned()),
                 None => id[..SHORT_ID.min(id.len())].to_owned(),
             };
-            return Placement { service: Some(service.into()), container: Some(id.into()) };
+            return Placement { service: Some(of_user(path, &service)), container: Some(id.into()) };
         }
     }
-    if let Some(name) = paths().find_map(system_container) {
-        return Placement { service: Some(name.into()), container: Some(name.into()) };
+    if let Some((path, name)) = paths().find_map(|path| Some((path, system_container(path)?))) {
+        let name = of_user(path, name);
+        return Placement { service: Some(name.clone()), container: Some(name) };
     }
-    Placement { service: paths().find_map(unit).map(Arc::from), container: None }
+    let service = paths().find_map(|path| Some(of_user(path, unit(path)?)));
+    Placement { service, container: None }
 }
 
-/// Whether the process is in a Kubernetes pod.
+/// Whether the process is in a Kubernetes pod: not one in a cgroup of a user's own, who may call it what he likes.
 pub fn in_pod(cgroup: &str) -> bool {
-    cgroup.contains("kubepods")
+    cgroup.lines().any(|path| path.contains("kubepods") && user(path).is_none())
+}
+
+/// The name, or, below what systemd has given over to a user, `user-1000/name`: it must not pass for the system's.
+fn of_user(path: &str, name: &str) -> Arc<str> {
+    user(path).map_or_else(|| name.into(), |user| format!("{user}/{name}").into())
+}
+
+/// The user whose own a cgroup is: `user-1000` in `/user.slice/user-1000.slice/…`.
+fn user(path: &str) -> Option<&str> {
+    path.split('/').find_map(|part| {
+        let user = part.strip_suffix(".slice")?;
+        let id = user.strip_prefix("user-")?;
+        // Root's own is the system's.
+        (id != "0" && !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())).then_some(user)
+    })
 }
 
 /// Id of an OCI container: 64 hexadecimal digits, alone (`/docker/<id>`) or as `docker-<id>.scope`, `cri-containerd-<id>.scope`,
@@ -97,9 +114,10 @@ fn system_container(path: &str) -> Option<&str> {
     None
 }
 
-/// The innermost systemd service. Not the manager of a user's session, nor scopes, which are named by chance.
+/// The outermost systemd service: what is below it is named by the service itself, where it was given the cgroup. Not the manager
+/// of a user's session, nor scopes, which are named by chance.
 fn unit(path: &str) -> Option<&str> {
-    path.rsplit('/').filter_map(|part| part.strip_suffix(".service")).find(|name| !name.starts_with("user@"))
+    path.split('/').filter_map(|part| part.strip_suffix(".service")).find(|name| !name.starts_with("user@"))
 }
 
 #[cfg(test)]
@@ -142,19 +160,35 @@ mod tests {
         check(
             "0::/user.slice/user-1000.slice/user@1000.service/app.slice/syncthing.service",
             None,
-            Some("syncthing"),
+            Some("user-1000/syncthing"),
             None,
         );
+        // Nor can they pass for the system's, whatever a user calls his own.
+        let own = "0::/user.slice/user-1000.slice/user@1000.service";
+        for (path, service) in [
+            ("app.slice/postgresql@15-main.service", "user-1000/postgresql@15-main"),
+            ("machine-db.scope", "user-1000/db"),
+            ("lxc.payload.db", "user-1000/db"),
+            ("kubepods/pod0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9/ID", &*format!("user-1000/{}", &ID[..12])),
+        ] {
+            let path = format!("{own}/{path}");
+            assert_eq!(placement(&path.replace("ID", ID), None).service.as_deref(), Some(service), "{path}");
+            assert!(!in_pod(&path), "{path}");
+        }
+        check("0::/user.slice/user-0.slice/user@0.service/app.slice/backup.service", None, Some("backup"), None);
+        check("0::/system.slice/app.service/postgresql@15-main.service", None, Some("app"), None);
         check("0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-firefox-4711.scope", None, None, None);
     }
 
     #[test]
     fn containers() {
         let (id, short) = (Some(ID), Some(&ID[..12]));
+        let of_user = format!("user-1000/{}", &ID[..12]);
+        let of_user = Some(&*of_user);
         check("0::/system.slice/docker-ID.scope", None, short, id);
         check("12:memory:/docker/ID\n1:name=systemd:/docker/ID", None, short, id);
         check("0::/machine.slice/libpod-ID.scope/container", None, short, id);
-        check("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope", None, short, id);
+        check("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope", None, of_user, id);
         check("0::/system.slice/containerd.service\n", None, Some("containerd"), None);
         check("0::/machine.slice/libpod-conmon-ID.scope", None, None, None);
         check("0::/default/ID", None, short, id);

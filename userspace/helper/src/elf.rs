@@ -12,8 +12,8 @@ use object::{
 const CHUNK_BYTES: u64 = 64 << 10;
 /// Most headers of sections, and of segments; linkers write a few dozen.
 const MAX_HEADERS: usize = 4096;
-/// Most bytes of one table; a larger one passes for empty.
-const MAX_TABLE_BYTES: u64 = 4 << 30;
+/// Most bytes of one table; a larger one passes for empty. Those of browsers, with all their symbols, have some 100 MiB.
+const MAX_TABLE_BYTES: u64 = 256 << 20;
 /// Most places of a name within a table of strings; a name may also be another's end.
 const MAX_PLACES: usize = 64;
 
@@ -65,11 +65,12 @@ impl Elf {
 
     fn symbols(&self, kind: u32, names: &[&str]) -> io::Result<Vec<Option<u64>>> {
         let mut found = vec![None; names.len()];
-        for table in self.sections.iter().filter(|section| section.sh_type.get(Native) == kind) {
-            let Some(strings) = self.sections.get(table.sh_link.get(Native) as usize) else { continue };
+        // A file has one of each kind.
+        if let Some(table) = self.sections.iter().find(|section| section.sh_type.get(Native) == kind) {
+            let Some(strings) = self.sections.get(table.sh_link.get(Native) as usize) else { return Ok(found) };
             let places = self.places(strings, names)?;
             if places.is_empty() {
-                continue;
+                return Ok(found);
             }
             let size = size_of::<elf::Sym64<Native>>() as u64;
             let (count, step) = (table_bytes(table) / size, CHUNK_BYTES / size);

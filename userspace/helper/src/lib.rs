@@ -11,4 +11,4 @@ mod message;
 mod parent;
 
 pub use child::serve;
-pub use parent::Helper;
+pub use parent::{Helper, use_program};

@@ -7,8 +7,10 @@ use std::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::process::ExitStatusExt,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -20,19 +22,29 @@ use crate::{
 /// How long the child may look into one file.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names the program that helpers of this process are started as, `PROGRAM helper`. Where it is not said, as in tests of what
+/// asks them, files are looked into by the process itself.
+pub fn use_program(path: PathBuf) {
+    // Whoever is second names the same.
+    let _ = PROGRAM.set(path);
+}
+
 /// Asks a child of strangers' files; one that does not answer in time, or ends, is replaced with the next question.
 #[derive(Debug, Default)]
 pub struct Helper {
-    program: Option<PathBuf>,
+    /// It, and its end of the socket; started when it is needed.
     child: Option<(Child, OwnedFd)>,
     killed: u64,
 }
 
 impl Helper {
-    /// One that is started as `program helper`, when it is needed first. Without a program, files are looked into by this very
-    /// process: where it has no privileges, and in tests of what follows.
-    pub fn new(program: Option<PathBuf>) -> Self {
-        Self { program, child: None, killed: 0 }
+    /// Ends the child until the next question, so that it takes no memory meanwhile.
+    pub fn rest(&mut self) {
+        if let Some((child, _)) = self.child.take() {
+            end(child);
+        }
     }
 
     /// How many children ended before their time, or had to be killed.
@@ -75,7 +87,7 @@ impl Helper {
     }
 
     fn ask(&mut self, file: &File, question: &Question) -> io::Result<Answer> {
-        let Some(program) = &self.program else { return child::answer(question, file.try_clone()?) };
+        let Some(program) = PROGRAM.get() else { return child::answer(question, file.try_clone()?) };
         if self.child.is_none() {
             self.child = Some(start(program)?);
         }
@@ -108,20 +120,26 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if let Some((child, _)) = self.child.take() {
-            end(child);
-        }
+        self.rest();
     }
 }
 
-/// Kills a child, also one that is stopped, and gives the signal that ended it.
+/// Kills a child, also one that is stopped, and gives the signal that ended it. One that hangs in the kernel, at a file of a disk
+/// that does not answer, is not waited for.
 fn end(mut child: Child) -> Option<i32> {
     // It may have ended by itself.
     let _ = child.kill();
-    child.wait().ok()?.signal()
+    for _ in 0..200 {
+        match child.try_wait() {
+            Ok(Some(status)) => return status.signal(),
+            Ok(None) => thread::sleep(Duration::from_millis(1)),
+            Err(_) => break,
+        }
+    }
+    None
 }
 
-fn start(program: &PathBuf) -> io::Result<(Child, OwnedFd)> {
+fn start(program: &Path) -> io::Result<(Child, OwnedFd)> {
     let (here, there) = pair()?;
     let child = Command::new(program)
         .arg("helper")

@@ -22,6 +22,8 @@ use crate::cli::{Cli, Command, Config};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
+    // By what started this process, whatever lies at its path meanwhile.
+    hitscope_helper::use_program("/proc/self/exe".into());
     let daemon = matches!(cli.command, Command::Run(_));
     if !daemon {
         end_with_reader();

@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hitscope_helper::Helper;
+use hitscope_helper::{Helper, use_program};
 
 /// Generous: only that it ends at all is asserted.
 const SOON: Duration = Duration::from_secs(30);
 
 fn helper() -> Helper {
-    Helper::new(Some(env!("CARGO_BIN_EXE_hitscope").into()))
+    use_program(env!("CARGO_BIN_EXE_hitscope").into());
+    Helper::default()
 }
 
 /// This very test, which is an ELF file with symbols or at least sections.

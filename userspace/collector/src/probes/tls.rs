@@ -3,17 +3,19 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, HashSet},
-    fs,
+    fs::{self, File},
     os::{fd::OwnedFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
     },
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
+
+use hitscope_helper::Helper;
 
 use aya::{
     Ebpf,
@@ -32,6 +34,7 @@ use crate::{
     facts::ProcessSample,
     helpers::{Avoided, Beat, join_until, replacing},
     libraries::{self, FileId, Mapped, Programs},
+    strangers,
 };
 
 pub(super) const DEFINITION: Definition = Definition {
@@ -110,10 +113,12 @@ impl Libraries {
         let mut of_host = HashMap::new();
         let mut links = Links::default();
         let mut refused = None;
+        let mut helper = Helper::default();
         for path in libraries::of_host(root) {
-            let Ok(metadata) = fs::metadata(&path) else { continue };
-            let result = attach_file(multi.as_ref(), &path, |name, offset| attach_place(loaded, name, offset, &path))
-                .map(|more| links.add(more));
+            let Ok(file) = strangers::open_linked(&path) else { continue };
+            let Ok(metadata) = file.metadata() else { continue };
+            let single = |name, offset| attach_place(loaded, name, offset, &path);
+            let result = attach_file(multi.as_ref(), &path, &file, &mut helper, single).map(|more| links.add(more));
             if let Err(reason) = &result {
                 refused = Some(format!("{}: {reason}", path.display()));
             }
@@ -154,14 +159,16 @@ impl Links {
     }
 }
 
-/// Attaches to the functions that a file has; says why nothing can be read by it. `single` attaches at one place.
+/// Attaches to the functions that a file has, which can be opened again at `path`; says why nothing can be read by it. `single` attaches at one place.
 fn attach_file(
     multi: Option<&Multi>,
     path: &Path,
+    file: &File,
+    helper: &mut Helper,
     mut single: impl FnMut(&'static str, u64) -> Result<UProbeLink, String>,
 ) -> Result<Links, String> {
     let names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
-    let offsets = libraries::functions(path, &names).map_err(|error| format!("cannot read it: {error}"))?;
+    let offsets = helper.functions(file, &names).map_err(|error| format!("cannot read it: {error}"))?;
     let has = |name| FUNCTIONS.iter().zip(&offsets).any(|(function, offset)| function.name == name && offset.is_some());
     if !(has("SSL_read") && has("SSL_write") || has("gnutls_record_recv") && has("gnutls_record_send")) {
         return Err("it has no symbols of OpenSSL or GnuTLS".to_owned());
@@ -205,12 +212,13 @@ pub struct Readable {
     procfs: PathBuf,
     off: Option<String>,
     known: Arc<Mutex<Known>>,
+    helper: Arc<Mutex<Helper>>,
 }
 
 impl Readable {
     /// Nothing can be read, for this reason.
     pub(super) fn off(reason: String) -> Self {
-        Self { procfs: PathBuf::new(), off: Some(reason), known: Arc::default() }
+        Self { procfs: PathBuf::new(), off: Some(reason), known: Arc::default(), helper: Arc::default() }
     }
 
     /// Why a process's TLS cannot be read; `None` where it can.
@@ -234,7 +242,10 @@ impl Readable {
             }
         }
         drop(known);
-        reason.or_else(|| Some(libraries::why_not(&self.procfs, pid, &mapped).to_owned()))
+        reason.or_else(|| {
+            let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(libraries::why_not(&self.procfs, pid, &mapped, &mut helper).to_owned())
+        })
     }
 }
 
@@ -259,6 +270,7 @@ pub(super) struct Follower {
     avoided: Avoided,
     looked: Arc<AtomicBool>,
     leaves: Arc<AtomicBool>,
+    refused: Arc<AtomicU64>,
     running: Running,
     /// Stuck threads left behind.
     left: u32,
@@ -273,10 +285,10 @@ struct Running {
 impl Follower {
     /// Looks at all processes, then at those that it is told of.
     pub(super) fn start(loaded: Arc<Mutex<Loaded>>, procfs: &Path) -> std::io::Result<Self> {
-        let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default() };
-        let (avoided, looked, leaves) = (Avoided::default(), Arc::default(), Arc::default());
-        let running = Running::start(&loaded, &readable, &avoided, &looked, &leaves)?;
-        Ok(Self { loaded, readable, avoided, looked, leaves, running, left: 0 })
+        let readable = Readable { procfs: procfs.to_owned(), off: None, known: Arc::default(), helper: Arc::default() };
+        let (avoided, looked, leaves, refused) = (Avoided::default(), Arc::default(), Arc::default(), Arc::default());
+        let running = Running::start(&loaded, &readable, &avoided, &looked, &leaves, &refused)?;
+        Ok(Self { loaded, readable, avoided, looked, leaves, refused, running, left: 0 })
     }
 
     /// As of [`Helper::watch`](crate::helpers::Helper::watch).
@@ -286,14 +298,17 @@ impl Follower {
         let Ok(what) = what else { return what.err() };
         // What the thread before had attached ends with it.
         self.readable.known.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
-        Some(match Running::start(&self.loaded, &self.readable, &self.avoided, &self.looked, &self.leaves) {
-            Ok(running) => {
-                // Not waited for: what is left behind may never end.
-                drop(std::mem::replace(&mut self.running, running).thread.take());
-                format!("{what}; another has taken its place")
-            }
-            Err(error) => format!("{what}, and another cannot be started: {error}"),
-        })
+        Some(
+            match Running::start(&self.loaded, &self.readable, &self.avoided, &self.looked, &self.leaves, &self.refused)
+            {
+                Ok(running) => {
+                    // Not waited for: what is left behind may never end.
+                    drop(std::mem::replace(&mut self.running, running).thread.take());
+                    format!("{what}; another has taken its place")
+                }
+                Err(error) => format!("{what}, and another cannot be started: {error}"),
+            },
+        )
     }
 
     /// Leaves what is attached to the end of the process; false when the thread has not ended by the deadline.
@@ -301,6 +316,11 @@ impl Follower {
         self.leaves.store(true, Ordering::Relaxed);
         drop(self.running.requests.take());
         self.running.thread.take().is_none_or(|thread| join_until(thread, deadline))
+    }
+
+    /// How many files were not attached to since the last time, since there were enough.
+    pub(super) fn take_refused(&self) -> u64 {
+        self.refused.swap(0, Ordering::Relaxed)
     }
 
     /// Whether the processes that ran before have all been looked at.
@@ -340,6 +360,7 @@ impl Running {
         avoided: &Avoided,
         looked: &Arc<AtomicBool>,
         leaves: &Arc<AtomicBool>,
+        refused: &Arc<AtomicU64>,
     ) -> std::io::Result<Self> {
         let (requests, waiting) = sync_channel(MAX_WAITING);
         let beat = Arc::new(Beat::default());
@@ -360,6 +381,8 @@ impl Running {
             due: BinaryHeap::new(),
             beat: beat.clone(),
             avoided: avoided.clone(),
+            helper: Helper::default(),
+            quotas: Quotas::new(refused.clone()),
         };
         let done = looked.clone();
         let run = move || {
@@ -396,6 +419,47 @@ struct Process {
     files: Vec<FileId>,
 }
 
+/// Files attached to at a time that are none of the host's own libraries, in all, and by processes of one user other than root:
+/// each costs memory and descriptors, and attaching takes the time of every process that maps it.
+const MAX_FILES: usize = 256;
+const MAX_FILES_OF_USER: usize = 32;
+/// New files in so long, of one user: whoever maps ever new ones does not keep us busy.
+const QUOTA_SPAN: Duration = Duration::from_secs(60);
+const MAX_NEW_OF_USER: u32 = 64;
+
+/// Shares out what may be attached to.
+struct Quotas {
+    files: HashMap<FileId, u32>,
+    /// By user: since when, and how many new ones.
+    new: HashMap<u32, (Instant, u32)>,
+    refused: Arc<AtomicU64>,
+}
+
+impl Quotas {
+    fn new(refused: Arc<AtomicU64>) -> Self {
+        Self { files: HashMap::new(), new: HashMap::new(), refused }
+    }
+
+    /// Whether a process of this user may have us attach to a file.
+    fn take(&mut self, user: u32, file: &FileId, now: Instant) -> bool {
+        self.new.retain(|_, (since, _)| now.duration_since(*since) < QUOTA_SPAN);
+        let held = self.files.values().filter(|holder| **holder == user).count();
+        let (_, new) = self.new.entry(user).or_insert((now, 0));
+        *new += 1;
+        let may = self.files.len() < MAX_FILES && *new <= MAX_NEW_OF_USER && (user == 0 || held < MAX_FILES_OF_USER);
+        if may {
+            self.files.insert(file.clone(), user);
+        } else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        may
+    }
+
+    fn keep(&mut self, used: impl Fn(&FileId) -> bool) {
+        self.files.retain(|file, _| used(file));
+    }
+}
+
 struct Work {
     loaded: Arc<Mutex<Loaded>>,
     of_host: Arc<HashMap<(u64, u64), Result<(), String>>>,
@@ -412,6 +476,8 @@ struct Work {
     due: BinaryHeap<Reverse<(Instant, u32, usize)>>,
     beat: Arc<Beat>,
     avoided: Avoided,
+    helper: Helper,
+    quotas: Quotas,
 }
 
 impl Work {
@@ -427,6 +493,7 @@ impl Work {
                 }
             }
             self.beat.idle();
+            self.helper.rest();
             let wait = self.due.peek().map_or(Duration::from_secs(3600), |Reverse((at, ..))| at.duration_since(now));
             match requests.recv_timeout(wait) {
                 Ok(Request::Started(pid)) => {
@@ -477,6 +544,7 @@ impl Work {
         known.files.retain(|file, _| used.contains(file));
         drop(known);
         self.attached.retain(|file, _| used.contains(file));
+        self.quotas.keep(|file| used.contains(file));
     }
 
     /// Finds out what a process uses; false when it is gone.
@@ -503,17 +571,24 @@ impl Work {
         if self.known.lock().unwrap_or_else(PoisonError::into_inner).files.contains_key(&mapped.file) {
             return true;
         }
-        let Some(path) = mapped.reachable(&self.procfs, pid) else { return false };
-        let of_host = fs::metadata(&path).ok().and_then(|it| self.of_host.get(&(it.dev(), it.ino())).cloned());
+        let Some(file) = mapped.open(&self.procfs, pid) else { return false };
+        let Ok(metadata) = file.metadata() else { return false };
+        let of_host = self.of_host.get(&(metadata.dev(), metadata.ino())).cloned();
         let result = match of_host {
             Some(result) => result,
             None => {
-                let holds = !is_program || self.programs.may_hold(&mapped.file, &path, || holds_library(&path));
-                if !holds {
+                let helper = &mut self.helper;
+                if is_program && !self.programs.may_hold(&mapped.file, &metadata, || holds_library(helper, &file)) {
                     return false;
                 }
+                let user = fs::metadata(self.procfs.join(pid.to_string())).map_or(u32::MAX, |process| process.uid());
+                if !self.quotas.take(user, &mapped.file, Instant::now()) {
+                    self.due.push(Reverse((Instant::now() + QUOTA_SPAN, pid, LOOKS.len())));
+                    return false;
+                }
+                let path = strangers::path_of(&file);
                 let loaded = || self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-                attach_file(self.multi.as_deref(), &path, |name, offset| {
+                attach_file(self.multi.as_deref(), &path, &file, helper, |name, offset| {
                     attach_place(&mut loaded().object, name, offset, &path)
                 })
                 .map(|links| drop(self.attached.insert(mapped.file.clone(), links)))
@@ -527,6 +602,32 @@ impl Work {
     }
 }
 
-fn holds_library(path: &Path) -> bool {
-    libraries::functions(path, &["SSL_read", "gnutls_record_recv"]).is_ok_and(|found| found.iter().any(Option::is_some))
+fn holds_library(helper: &mut Helper, file: &File) -> bool {
+    helper.functions(file, &["SSL_read", "gnutls_record_recv"]).is_ok_and(|found| found.iter().any(Option::is_some))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_takes_only_a_part_of_what_may_be_attached_to() {
+        let refused = Arc::new(AtomicU64::new(0));
+        let mut quotas = Quotas::new(refused.clone());
+        let (now, file) = (Instant::now(), |inode| -> FileId { ("fe:00".into(), inode) });
+        let taken = (0..1000).filter(|inode| quotas.take(1000, &file(*inode), now)).count();
+        assert_eq!((taken, refused.load(Ordering::Relaxed)), (MAX_FILES_OF_USER, 1000 - MAX_FILES_OF_USER as u64));
+        assert!(quotas.take(1001, &file(2000), now), "another user's");
+        // Files that are used no more make room, but not for ever new ones within a minute.
+        quotas.keep(|_| false);
+        assert!(!quotas.take(1000, &file(3000), now));
+        assert!(quotas.take(1000, &file(3000), now + QUOTA_SPAN));
+    }
+
+    #[test]
+    fn all_together_take_no_more_than_there_is_room() {
+        let mut quotas = Quotas::new(Arc::default());
+        let mut take = |number: u64| quotas.take(number as u32, &("fe:00".into(), number), Instant::now());
+        assert_eq!((0..1000).filter(|number| take(*number)).count(), MAX_FILES);
+    }
 }
