@@ -23,7 +23,7 @@ record!(EventHeader, 24);
 
 /// A process replaced its program: [`crate::sched::ExecEvent`].
 pub const KIND_EXEC: u32 = 1;
-/// The last thread of a process ended: [`crate::sched::ExitEvent`].
+/// A process ended: [`crate::sched::ExitEvent`]. Told by each thread that ends when none is left; the largest totals are the whole.
 pub const KIND_EXIT: u32 = 2;
 /// First traffic seen on a socket: [`crate::sockets::SocketEvent`].
 pub const KIND_SOCKET: u32 = 3;

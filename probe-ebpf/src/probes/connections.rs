@@ -21,7 +21,7 @@ use hitscope_schemas::{
 };
 
 use super::{
-    generation,
+    add, generation,
     sockets::{
         S_IFMT, S_IFSOCK, open_file,
         pieces::{Iovec, read_user},
@@ -487,13 +487,4 @@ fn stats(state: &ConnectionState) -> Option<&'static mut RemoteStats> {
 #[inline(always)]
 fn larger(a: u64, b: u64) -> u64 {
     if a > b { a } else { b }
-}
-
-/// Adds in one instruction, since an interrupt on this CPU may count for the same remote.
-#[inline(always)]
-fn add(counter: &mut u64, value: u64) {
-    // SAFETY: the address is that of a live, aligned counter.
-    unsafe {
-        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) value);
-    }
 }

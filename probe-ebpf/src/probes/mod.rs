@@ -21,6 +21,15 @@ pub mod tls;
 
 use aya_ebpf::{macros::map, maps::Array};
 
+/// Adds in one instruction, since an interrupt on this CPU, or another CPU, may count there, too.
+#[inline(always)]
+fn add(counter: &mut u64, value: u64) {
+    // SAFETY: the address is that of a live, aligned counter.
+    unsafe {
+        core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) value);
+    }
+}
+
 /// Which half of the per-process maps is being filled; user space switches it and then empties the other.
 #[map]
 static GENERATION: Array<u32> = Array::with_max_entries(1, 0);

@@ -4,7 +4,7 @@
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_buf},
     macros::{btf_tracepoint, map, perf_event},
-    maps::{PerCpuArray, PerCpuHashMap},
+    maps::{LruHashMap, PerCpuArray, PerCpuHashMap},
     programs::{BtfTracePointContext, PerfEventContext},
 };
 use hitscope_schemas::{
@@ -13,7 +13,7 @@ use hitscope_schemas::{
     sched::{ARGUMENTS_LEN, COMM_LEN, ExecEvent, ExitEvent, ProcessKey, ProcessTimes},
 };
 
-use super::generation;
+use super::{add, generation};
 use crate::{
     arch::{wait, wait_of},
     kernel::{Address, Typed, current_task, process_start_ns, read, read_or_zero},
@@ -224,21 +224,81 @@ pub fn sched_process_exec(context: BtfTracePointContext) -> i32 {
     0
 }
 
+/// What the threads of a process that have ended used in all: of those that the kernel has let go of its own `signal_struct`
+/// says, of those that are on their way, only this.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Ended {
+    user_ns: u64,
+    system_ns: u64,
+    read_bytes: u64,
+    written_bytes: u64,
+    minor_faults: u64,
+    major_faults: u64,
+    voluntary_switches: u64,
+    involuntary_switches: u64,
+}
+
+#[map]
+static ENDED: LruHashMap<ProcessKey, Ended> = LruHashMap::with_max_entries(16384, 0);
+
 /// A thread ends.
 #[btf_tracepoint(function = "sched_process_exit")]
 pub fn sched_process_exit(context: BtfTracePointContext) -> i32 {
     let task = argument(&context, 0);
     let Some(signal) = read::<Address>(task, offset!(task_signal)) else { return 0 };
+    let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let key = ProcessKey { start_ns: process_start_ns(task), pid, generation: 0 };
+    let Some(ended) = ended(&key, signal) else {
+        count(lost::PROCESS_MAP_FULL);
+        return 0;
+    };
+    add_thread(ended, task);
+    // When many end at once, all of them may find that none is left. Each tells what has come together, the last one all.
     if read::<i32>(signal, offset!(signal_live)).unwrap_or(1) == 0 {
-        process_exit(task, signal);
+        process_exit(task, signal, key.start_ns, ended);
     }
     0
+}
+
+/// The entry of a process; a new one begins with what the kernel knows of the threads that it has let go.
+#[inline(never)]
+fn ended(key: &ProcessKey, signal: Address) -> Option<&'static mut Ended> {
+    if ENDED.get_ptr(key).is_none() {
+        let before = Ended {
+            user_ns: read_or_zero(signal, offset!(signal_utime)),
+            system_ns: read_or_zero(signal, offset!(signal_stime)),
+            read_bytes: read_or_zero(signal, offset!(signal_read_bytes)),
+            written_bytes: read_or_zero(signal, offset!(signal_write_bytes)),
+            minor_faults: read_or_zero(signal, offset!(signal_min_flt)),
+            major_faults: read_or_zero(signal, offset!(signal_maj_flt)),
+            voluntary_switches: read_or_zero(signal, offset!(signal_nvcsw)),
+            involuntary_switches: read_or_zero(signal, offset!(signal_nivcsw)),
+        };
+        // Another thread may have inserted it meanwhile; then that one stays.
+        let _ = ENDED.insert(key, &before, u64::from(aya_ebpf::bindings::BPF_NOEXIST));
+    }
+    // SAFETY: map values stay valid for the program's run; threads add to it atomically.
+    ENDED.get_ptr_mut(key).map(|ended| unsafe { &mut *ended })
+}
+
+/// Adds what a thread used.
+#[inline(always)]
+fn add_thread(ended: &mut Ended, task: Address) {
+    add(&mut ended.user_ns, read_or_zero(task, offset!(task_utime)));
+    add(&mut ended.system_ns, read_or_zero(task, offset!(task_stime)));
+    add(&mut ended.read_bytes, read_or_zero(task, offset!(task_read_bytes)));
+    add(&mut ended.written_bytes, read_or_zero(task, offset!(task_write_bytes)));
+    add(&mut ended.minor_faults, read_or_zero(task, offset!(task_min_flt)));
+    add(&mut ended.major_faults, read_or_zero(task, offset!(task_maj_flt)));
+    add(&mut ended.voluntary_switches, read_or_zero(task, offset!(task_nvcsw)));
+    add(&mut ended.involuntary_switches, read_or_zero(task, offset!(task_nivcsw)));
 }
 
 /// Made in the ring buffer, not on the stack: there, older verifiers tell apart what each path has written, and every
 /// field that may be absent doubles the paths.
 #[inline(never)]
-fn process_exit(task: Address, signal: Address) -> i32 {
+fn process_exit(task: Address, signal: Address, start_ns: u64, ended: &Ended) -> i32 {
     let waiting = ring::waiting_bytes();
     let Some(mut entry) = ring::reserve::<ExitEvent>() else {
         count(lost::EVENT_RING_FULL);
@@ -247,34 +307,30 @@ fn process_exit(task: Address, signal: Address) -> i32 {
     // SAFETY: there is room for one, of numbers only, and every field is written.
     let event = unsafe { &mut *entry.as_mut_ptr() };
     event.header = ring::header(KIND_EXIT, size_of::<ExitEvent>());
-    event.start_ns = process_start_ns(task);
+    event.start_ns = start_ns;
     event.parent_pid = parent_pid(task);
     event.user_id = user_id(task);
     event.exit_status = exit_status(task, signal);
     event.padding = 0;
     event.comm = [0; COMM_LEN];
     comm(task, &mut event.comm);
-    event.user_ns = sum(task, offset!(task_utime), signal, offset!(signal_utime));
-    event.system_ns = sum(task, offset!(task_stime), signal, offset!(signal_stime));
     event.max_rss_bytes = max_rss_bytes(task, signal);
-    event.read_bytes = sum(task, offset!(task_read_bytes), signal, offset!(signal_read_bytes));
-    event.written_bytes = sum(task, offset!(task_write_bytes), signal, offset!(signal_write_bytes));
-    event.minor_faults = sum(task, offset!(task_min_flt), signal, offset!(signal_min_flt));
-    event.major_faults = sum(task, offset!(task_maj_flt), signal, offset!(signal_maj_flt));
-    event.voluntary_switches = sum(task, offset!(task_nvcsw), signal, offset!(signal_nvcsw));
-    event.involuntary_switches = sum(task, offset!(task_nivcsw), signal, offset!(signal_nivcsw));
+    event.user_ns = known(ended.user_ns, offset!(task_utime), offset!(signal_utime));
+    event.system_ns = known(ended.system_ns, offset!(task_stime), offset!(signal_stime));
+    event.read_bytes = known(ended.read_bytes, offset!(task_read_bytes), offset!(signal_read_bytes));
+    event.written_bytes = known(ended.written_bytes, offset!(task_write_bytes), offset!(signal_write_bytes));
+    event.minor_faults = known(ended.minor_faults, offset!(task_min_flt), offset!(signal_min_flt));
+    event.major_faults = known(ended.major_faults, offset!(task_maj_flt), offset!(signal_maj_flt));
+    event.voluntary_switches = known(ended.voluntary_switches, offset!(task_nvcsw), offset!(signal_nvcsw));
+    event.involuntary_switches = known(ended.involuntary_switches, offset!(task_nivcsw), offset!(signal_nivcsw));
     entry.submit(ring::flags(waiting));
     0
 }
 
-/// The last thread's own figure and that of the threads which ended before it; `u64::MAX` where unknown.
+/// A figure; `u64::MAX` where the kernel lacks one of its fields.
 #[inline(always)]
-fn sum(task: Address, task_offset: u32, signal: Address, signal_offset: u32) -> u64 {
-    // Numbers on every path: the compiler adds before it asks which path it was, and the verifier refuses to add what was
-    // never read.
-    let own = read(task, task_offset).unwrap_or(u64::MAX);
-    let others = read(signal, signal_offset).unwrap_or(u64::MAX);
-    if own == u64::MAX || others == u64::MAX { u64::MAX } else { own + others }
+fn known(total: u64, task_offset: u32, signal_offset: u32) -> u64 {
+    if task_offset == ABSENT || signal_offset == ABSENT { u64::MAX } else { total }
 }
 
 /// `signal->maxrss` is set as the address space is left; on kernels that report the exit before that, ask the space itself.

@@ -56,7 +56,7 @@ impl Stream {
         event.direction = direction;
         event.head_len = bytes.len() as u32;
         self.offsets[direction as usize] += bytes.len() as u64;
-        pipeline.handle(Input::Event(Event::Segment(&event, bytes, b"")), &mut Nobody);
+        pipeline.handle_with(Input::Event(Event::Segment(&event, bytes, b"")), &mut Nobody);
     }
 }
 
@@ -72,7 +72,7 @@ fn main() {
     let statements: u64 = std::env::args().nth(1).map_or(1_000_000, |argument| argument.parse().expect("a number"));
     let mut pipeline = Pipeline::new(&Settings::default(), std::env::consts::ARCH);
     let clock = Clock { monotonic_ns: 0, boottime_ns: 0, realtime_ns: 1_700_000_000_000_000_000 };
-    pipeline.handle(Input::Event(Event::Clock(clock)), &mut Nobody);
+    pipeline.handle_with(Input::Event(Event::Clock(clock)), &mut Nobody);
     let mut now_ns = 1_000_000_000;
     let mut startup = vec![0, 0, 0, 0, 0, 3, 0, 0];
     startup.extend(b"user\0app\0database\0shop\0\0");
@@ -85,7 +85,7 @@ fn main() {
         socket.header.pid = index as u32 + 1;
         socket.socket = index as u64 + 1;
         socket.family = FAMILY_INET;
-        pipeline.handle(Input::Event(Event::Socket(&socket)), &mut Nobody);
+        pipeline.handle_with(Input::Event(Event::Socket(&socket)), &mut Nobody);
         let mut stream = Stream { socket: socket.socket, offsets: [0; 2] };
         stream.moved(&mut pipeline, now_ns, request, &startup);
         stream.moved(&mut pipeline, now_ns + 1000, answer, &ready);
@@ -105,7 +105,7 @@ fn main() {
             stream.moved(&mut pipeline, now_ns + 5_000 + index % 977, *response, &answer);
         }
         if index % PER_SECOND == PER_SECOND - 1 {
-            pipeline.handle(Input::Tick(now_ns), &mut Nobody);
+            pipeline.handle_with(Input::Tick(now_ns), &mut Nobody);
             kept += pipeline.take_rows().hits.len();
         }
     }

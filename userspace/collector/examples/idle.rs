@@ -10,21 +10,9 @@ use std::{
 };
 
 use hitscope_collector::{
-    clocks::Clocks, facts::Facts, facts::ProcessFacts, helpers::Avoided, helpers::Beat, hosts, kernel,
-    processes::Processes, sampler::Sampler, settings::WINDOW,
+    clocks::Clocks, helpers::Avoided, helpers::Beat, hosts, kernel, processes::Processes, sampler::Sampler,
+    settings::WINDOW,
 };
-
-struct Nobody;
-
-impl Facts for Nobody {
-    fn process(&mut self, _pid: u32) -> Option<ProcessFacts> {
-        None
-    }
-
-    fn user(&mut self, _user_id: u32) -> Option<std::sync::Arc<str>> {
-        None
-    }
-}
 
 fn cpu() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -49,7 +37,8 @@ fn main() -> std::io::Result<()> {
         let sample = sampler.sample(end_ns, &Beat::default());
         std::hint::black_box(hosts::sample(root, end_ns));
         rows.clear();
-        processes.sample(&sample, &clocks, &mut Nobody, &mut rows);
+        processes.sample(&sample, &clocks, &mut rows);
+        processes.questions().for_each(drop);
         rows.len()
     };
     let (begin, first) = (Instant::now(), cpu());

@@ -74,6 +74,9 @@ pub struct Usage {
 /// One process, read because the pipeline asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessFacts {
+    /// When it was read, monotonic, ns; 0: unknown. What the process became later, this does not know.
+    #[serde(default)]
+    pub read_ns: u64,
     /// Its figures.
     pub stat: Stat,
     /// Who it is.
@@ -151,8 +154,38 @@ pub struct HostSample {
     pub pressure_io_full_ns: Option<u64>,
 }
 
-/// Answers the pipeline's questions: from the running host, or from a recording.
+/// What the pipeline wants to know, but does not wait for: to find it out may block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which process has this pid now?
+    Process(u32),
+    /// What is this user called?
+    User(u32),
+    /// Why can what this process encrypts not be read?
+    Unreadable(u32),
+}
+
+/// What came of a question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// The process that has this pid; `None` when there is none.
+    Process(u32, Option<ProcessFacts>),
+    /// Name of a user; `None` when it has none.
+    User(u32, Option<Arc<str>>),
+    /// Why what a process encrypts cannot be read; `None` where its TLS library is looked into.
+    Unreadable(u32, Option<Arc<str>>),
+}
+
+/// Answers the pipeline's questions.
 pub trait Facts {
+    /// The answer to a question.
+    fn answer(&mut self, question: Question) -> Fact {
+        match question {
+            Question::Process(pid) => Fact::Process(pid, self.process(pid)),
+            Question::User(user_id) => Fact::User(user_id, self.user(user_id)),
+            Question::Unreadable(pid) => Fact::Unreadable(pid, self.unreadable(pid)),
+        }
+    }
     /// The process that has this pid now; `None` when there is none.
     fn process(&mut self, pid: u32) -> Option<ProcessFacts>;
     /// Name of a user; `None` when it has none.

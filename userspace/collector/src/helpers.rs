@@ -38,6 +38,13 @@ impl Beat {
         self.since_ns.store(kernel::clock().monotonic_ns.max(1), Ordering::Relaxed);
     }
 
+    /// It is given work, which it should begin with.
+    pub fn asked(&self) {
+        let now_ns = kernel::clock().monotonic_ns.max(1);
+        // It may be at work already, since before.
+        let _ = self.since_ns.compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// It waits for work.
     pub fn idle(&self) {
         self.since_ns.store(0, Ordering::Relaxed);
@@ -107,6 +114,8 @@ impl<Q: Send + 'static, A: Send + 'static> Helper<Q, A> {
 
     /// Asks; false when too many requests wait already.
     pub fn ask(&self, request: Q) -> bool {
+        // Before it can be taken: who is done with it says so.
+        self.running.beat.asked();
         self.running.requests.try_send(request).is_ok()
     }
 

@@ -1,8 +1,8 @@
 //! Recordings: everything that went into the pipeline, in its order, so that it can be gone through again, anywhere.
 //!
 //! A file begins with a magic, a version, and a [`Header`] in JSON. Frames follow, each a kind and a length (`u32`, little
-//! endian) and a payload: kernel records as the kernel made them, what was read from `/proc` as JSON. The answers to the
-//! pipeline's questions come after the input that made it ask. Flushed each second; a file cut short is good up to there.
+//! endian) and a payload: kernel records as the kernel made them, what was read from `/proc` as JSON, the answers to the
+//! pipeline's questions among it. Flushed each second; a file cut short is good up to there.
 //!
 //! A recording holds the captured bytes of every socket looked at, before any decoder took secrets out: only its owner may
 //! read the file.
@@ -12,12 +12,9 @@ use std::{
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use bytemuck::Pod;
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use hitscope_schemas::{
     connections::{DnsEvent, RemoteKey, RemoteStats},
     event::lost,
@@ -28,8 +25,9 @@ use hitscope_schemas::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    clocks::Boot,
     event::{Clock, Event},
-    facts::{Facts, HostSample, ProcessFacts, ProcessSample},
+    facts::{Fact, HostSample, ProcessSample},
     pipeline::Input,
 };
 
@@ -58,6 +56,7 @@ const FACT_USER: u32 = 16;
 const FACT_UNREADABLE: u32 = 17;
 const REMOTES: u32 = 18;
 const DNS: u32 = 19;
+const BOOT: u32 = 20;
 
 /// Where a recording was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,24 +139,13 @@ impl Recorder {
             Input::Processes(sample) => self.json(PROCESSES, sample),
             Input::Host(sample) => self.json(HOST, sample),
             Input::Note(kind, detail) => self.json(NOTE, &(kind, detail)),
+            Input::Fact(Fact::Process(pid, answer)) => self.json(FACT_PROCESS, &(pid, answer)),
+            Input::Fact(Fact::User(user_id, answer)) => self.json(FACT_USER, &(user_id, answer)),
+            Input::Fact(Fact::Unreadable(pid, answer)) => self.json(FACT_UNREADABLE, &(pid, answer)),
+            Input::Boot(boot) => self.json(BOOT, boot),
             Input::Tick(now_ns) => self.frame(TICK, &[&now_ns.to_le_bytes()]),
             Input::End => self.frame(END, &[]),
         }
-    }
-
-    /// Writes what `/proc` answered about a process.
-    pub fn process(&mut self, pid: u32, answer: Option<&ProcessFacts>) {
-        self.json(FACT_PROCESS, &(pid, answer));
-    }
-
-    /// Writes the name of a user.
-    pub fn user(&mut self, user_id: u32, answer: Option<&str>) {
-        self.json(FACT_USER, &(user_id, answer));
-    }
-
-    /// Writes why a process's TLS cannot be read.
-    pub fn unreadable(&mut self, pid: u32, answer: Option<&str>) {
-        self.json(FACT_UNREADABLE, &(pid, answer));
     }
 
     /// Brings everything to the file.
@@ -218,28 +206,6 @@ impl Recorder {
     }
 }
 
-/// Answers as they were recorded.
-#[derive(Default)]
-pub struct RecordedFacts {
-    processes: HashMap<u32, Option<ProcessFacts>, FixedState>,
-    users: HashMap<u32, Option<Arc<str>>, FixedState>,
-    unreadable: HashMap<u32, Option<Arc<str>>, FixedState>,
-}
-
-impl Facts for RecordedFacts {
-    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
-        self.processes.get(&pid).cloned().flatten()
-    }
-
-    fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
-        self.users.get(&user_id).cloned().flatten()
-    }
-
-    fn unreadable(&mut self, pid: u32) -> Option<Arc<str>> {
-        self.unreadable.get(&pid).cloned().flatten()
-    }
-}
-
 /// A frame's payload as the pipeline wants it; kernel records stay in the player's buffer.
 enum Decoded {
     Record(u32),
@@ -250,6 +216,8 @@ enum Decoded {
     Processes(ProcessSample),
     Host(HostSample),
     Note(String, String),
+    Fact(Fact),
+    Boot(Boot),
 }
 
 /// Goes through a recording.
@@ -261,9 +229,6 @@ pub struct Player {
     buffer: Vec<u64>,
     length: usize,
     decoded: Decoded,
-    /// Kind and length of the frame after, already read.
-    ahead: Option<(u32, usize)>,
-    facts: RecordedFacts,
     position: u64,
     damaged: Option<u64>,
     ended: bool,
@@ -302,8 +267,6 @@ impl Player {
             buffer: Vec::new(),
             length: 0,
             decoded: Decoded::Record(0),
-            ahead: None,
-            facts: RecordedFacts::default(),
             position,
             damaged: None,
             ended: false,
@@ -328,12 +291,12 @@ impl Player {
         }
     }
 
-    /// The next input, and the answers to the questions that it raises; `None` at the end.
+    /// The next input; `None` at the end.
     ///
     /// # Errors
     /// [`Error::Io`]. A file cut short ends early, which [`Self::warning`] tells.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<(Input<'_>, &mut RecordedFacts)>, Error> {
+    pub fn next(&mut self) -> Result<Option<Input<'_>>, Error> {
         let Some(kind) = self.frame()? else { return Ok(None) };
         match self.decode(kind) {
             Some(decoded) => self.decoded = decoded,
@@ -342,13 +305,12 @@ impl Player {
                 return Ok(None);
             }
         }
-        self.answers()?;
         self.ended = kind == END;
         let bytes = &bytemuck::cast_slice::<u64, u8>(&self.buffer)[..self.length];
-        Ok(input(&self.decoded, bytes).map(|input| (input, &mut self.facts)))
+        Ok(input(&self.decoded, bytes))
     }
 
-    /// Reads a frame that is no answer into the buffer.
+    /// Reads a frame into the buffer.
     fn frame(&mut self) -> Result<Option<u32>, Error> {
         let Some((kind, length)) = self.begin()? else { return Ok(None) };
         self.buffer.resize(length.div_ceil(8), 0);
@@ -358,38 +320,10 @@ impl Player {
         self.whole(whole, length).map(|whole| whole.then_some(kind))
     }
 
-    /// Takes in the answers that follow an input.
-    fn answers(&mut self) -> Result<(), Error> {
-        while let Some((kind, length)) = self.begin()? {
-            if !matches!(kind, FACT_PROCESS | FACT_USER | FACT_UNREADABLE) {
-                self.ahead = Some((kind, length));
-                return Ok(());
-            }
-            let mut bytes = vec![0; length];
-            let whole = read_whole(&mut self.file, &mut bytes);
-            if !self.whole(whole, length)? {
-                return Ok(());
-            }
-            let taken = match kind {
-                FACT_PROCESS => json(&bytes).map(|(pid, answer)| drop(self.facts.processes.insert(pid, answer))),
-                FACT_UNREADABLE => json(&bytes).map(|(pid, answer)| drop(self.facts.unreadable.insert(pid, answer))),
-                _ => json(&bytes).map(|(user, answer)| drop(self.facts.users.insert(user, answer))),
-            };
-            if taken.is_none() {
-                self.damaged = Some(self.position);
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
     /// Kind and length of the next frame; `None` at the end and from damage on.
     fn begin(&mut self) -> Result<Option<(u32, usize)>, Error> {
         if self.damaged.is_some() {
             return Ok(None);
-        }
-        if let Some(ahead) = self.ahead.take() {
-            return Ok(Some(ahead));
         }
         if self.file.fill_buf().map(<[u8]>::is_empty).map_err(|cause| Error::Io {
             action: "read",
@@ -438,6 +372,10 @@ impl Player {
             PROCESSES => Decoded::Processes(json(bytes)?),
             HOST => Decoded::Host(json(bytes)?),
             NOTE => json(bytes).map(|(kind, detail)| Decoded::Note(kind, detail))?,
+            FACT_PROCESS => json(bytes).map(|(pid, answer)| Decoded::Fact(Fact::Process(pid, answer)))?,
+            FACT_USER => json(bytes).map(|(user_id, answer)| Decoded::Fact(Fact::User(user_id, answer)))?,
+            FACT_UNREADABLE => json(bytes).map(|(pid, answer)| Decoded::Fact(Fact::Unreadable(pid, answer)))?,
+            BOOT => Decoded::Boot(json(bytes)?),
             _ => {
                 input(&Decoded::Record(kind), bytes)?;
                 Decoded::Record(kind)
@@ -456,6 +394,8 @@ fn input<'a>(decoded: &'a Decoded, bytes: &'a [u8]) -> Option<Input<'a>> {
         Decoded::Processes(sample) => return Some(Input::Processes(sample)),
         Decoded::Host(sample) => return Some(Input::Host(sample)),
         Decoded::Note(kind, detail) => return Some(Input::Note(kind, detail)),
+        Decoded::Fact(fact) => return Some(Input::Fact(fact)),
+        Decoded::Boot(boot) => return Some(Input::Boot(boot)),
         Decoded::Record(TICK) => return record(bytes).copied().map(Input::Tick),
         Decoded::Record(END) => return Some(Input::End),
         Decoded::Record(CLOCK) => {

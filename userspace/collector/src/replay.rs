@@ -52,10 +52,11 @@ pub fn rows<E: From<record::Error>>(
     let mut pipeline = Pipeline::new(settings, &player.header().architecture);
     let mut replayed = Replayed::default();
     let mut ended = false;
-    while let Some((input, facts)) = player.next()? {
-        pipeline.handle(input, facts);
-        // Nobody is there to be told.
+    while let Some(input) = player.next()? {
+        pipeline.handle(input);
+        // Nobody is there to be told or asked: the answers are in the recording.
         pipeline.commands().for_each(drop);
+        pipeline.questions().for_each(drop);
         ended = matches!(input, Input::End);
         if matches!(input, Input::Tick(_)) {
             replayed.to_ns = pipeline.wall_ns();
@@ -66,7 +67,7 @@ pub fn rows<E: From<record::Error>>(
         }
     }
     if !ended {
-        pipeline.handle(Input::End, &mut record::RecordedFacts::default());
+        pipeline.handle(Input::End);
     }
     sink(pipeline.take_rows(), pipeline.wall_ns())?;
     replayed.hits = pipeline.counters().get("hits").copied().unwrap_or(0);

@@ -6,7 +6,6 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
@@ -18,12 +17,14 @@ use hitscope_history::{Writer, folder::Access};
 
 pub use crate::rows::tables;
 use crate::{
+    boot::Kept,
+    clocks::Boot,
     event::{Clock, Event},
-    facts::{Facts, HostSample, ProcessFacts, ProcessSample},
+    facts::{Fact, Facts, HostSample, ProcessSample, Question},
     helpers::{Avoided, Helper},
     hosts, kernel,
     pipeline::{Input, Pipeline, SocketCommand},
-    probes::{ProbeState, Probes, Walker},
+    probes::{ProbeState, Probes, Readable, Walker},
     record::Recorder,
     sampler::{LiveFacts, Sampler},
     settings::{Settings, window_start},
@@ -39,6 +40,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 const FIRST_SAMPLE: Duration = Duration::from_secs(10);
 /// How long a second's counts wait for the walk over the open connections, ns.
 const WALK_NS: u64 = 800_000_000;
+/// Questions that wait for the thread that answers them.
+const MAX_QUESTIONS: usize = 4096;
 /// Clocks that moved to each other by more than this are told at once, ns; the wall clock's slow corrections, each second.
 const MOVED_NS: u64 = 1_000_000;
 /// What waits for others to end, waits no longer than this in all; the process is to end within 5 s.
@@ -74,42 +77,9 @@ pub struct Output {
     pub notes: Receiver<String>,
 }
 
-/// Facts of the running host, recorded as they are asked for.
-struct RecordedLive<'a> {
-    live: &'a mut LiveFacts,
-    recorder: Option<&'a mut Recorder>,
-}
-
-impl Facts for RecordedLive<'_> {
-    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
-        let answer = self.live.process(pid);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.process(pid, answer.as_ref());
-        }
-        answer
-    }
-
-    fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
-        let answer = self.live.user(user_id);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.user(user_id, answer.as_deref());
-        }
-        answer
-    }
-
-    fn unreadable(&mut self, pid: u32) -> Option<Arc<str>> {
-        let answer = self.live.unreadable(pid);
-        if let Some(recorder) = &mut self.recorder {
-            recorder.unreadable(pid, answer.as_deref());
-        }
-        answer
-    }
-}
-
 /// The pipeline and what goes along with each of its inputs.
 struct Feeder {
     pipeline: Pipeline,
-    facts: LiveFacts,
     recorder: Option<Recorder>,
 }
 
@@ -118,8 +88,7 @@ impl Feeder {
         if let Some(recorder) = &mut self.recorder {
             recorder.input(&input);
         }
-        let mut facts = RecordedLive { live: &mut self.facts, recorder: self.recorder.as_mut() };
-        self.pipeline.handle(input, &mut facts);
+        self.pipeline.handle(input);
     }
 }
 
@@ -138,9 +107,7 @@ pub fn run(
 ) -> Result<()> {
     let readable = probes.follow(&place.procfs).context("cannot start the thread that looks for libraries")?;
     let walker = probes.walker();
-    let mut collector = Collector::new(settings, place, probes, walker, output, recorder)?;
-    collector.feeder.facts.set_readable(readable);
-    collector.run(stop)
+    Collector::new(settings, place, probes, (Some(readable), walker), output, recorder)?.run(stop)
 }
 
 type Sample = (ProcessSample, HostSample);
@@ -150,8 +117,11 @@ struct Collector<S> {
     reporter: Reporter,
     source: S,
     sampler: Helper<i64, Sample>,
+    resolver: Helper<Question, Fact>,
     walker: Option<Helper<(), std::io::Result<()>>>,
     writer: Option<WriterThread>,
+    /// By what start times are told, where there is a folder to keep it in.
+    kept: Option<Kept>,
     /// The clocks as last told.
     told: Clock,
     /// When the second ends, monotonic, ns.
@@ -182,7 +152,7 @@ impl<S: Source> Collector<S> {
         settings: &Settings,
         place: &Place,
         source: S,
-        walker: Option<Walker>,
+        (readable, walker): (Option<Readable>, Option<Walker>),
         output: Option<Output>,
         recorder: Option<Recorder>,
     ) -> Result<Self> {
@@ -193,6 +163,16 @@ impl<S: Source> Collector<S> {
             let (mut sampler, procfs) = (Sampler::new(&procfs, avoids.clone()), procfs.clone());
             Box::new(move |end_ns, beat| (sampler.sample(end_ns, beat), hosts::sample(&procfs, end_ns)))
         });
+        let (procfs, passwd, avoids) = (place.procfs.clone(), place.passwd.clone(), avoided.clone());
+        let resolver = Helper::start("resolver", MAX_QUESTIONS, avoided.clone(), move || {
+            let mut facts = LiveFacts::new(&procfs, &passwd, readable.clone(), avoids.clone());
+            Box::new(move |question, beat| {
+                if let Question::Process(pid) | Question::Unreadable(pid) = question {
+                    beat.at(pid);
+                }
+                facts.answer(question)
+            })
+        });
         let walker = walker.map(|walker| {
             Helper::start("walker", 1, avoided, move || {
                 let walker = walker.clone();
@@ -200,15 +180,13 @@ impl<S: Source> Collector<S> {
             })
         });
         Ok(Self {
-            feeder: Feeder {
-                pipeline: Pipeline::new(settings, std::env::consts::ARCH),
-                facts: LiveFacts::new(&place.procfs, &place.passwd),
-                recorder,
-            },
+            feeder: Feeder { pipeline: Pipeline::new(settings, std::env::consts::ARCH), recorder },
             reporter: Reporter::new(&place.host, &place.procfs, clock),
             source,
             sampler: sampler.context("cannot start the thread that samples processes")?,
+            resolver: resolver.context("cannot start the thread that asks about processes")?,
             walker: walker.transpose().context("cannot start the thread that walks over open connections")?,
+            kept: output.as_ref().map(|output| Kept::read(&output.data_dir, &place.procfs)),
             writer: output
                 .map(WriterThread::start)
                 .transpose()
@@ -236,6 +214,9 @@ impl<S: Source> Collector<S> {
     }
 
     fn start(&mut self, stop: &AtomicBool) {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| kept.boot != Boot::default()) {
+            self.feeder.feed(Input::Boot(&kept.boot));
+        }
         let clock = kernel::clock();
         self.tell(clock);
         self.feeder.feed(Input::Note("start", concat!("hitscope ", env!("CARGO_PKG_VERSION"))));
@@ -277,6 +258,10 @@ impl<S: Source> Collector<S> {
                 SocketCommand::Forget(socket) => source.forget_socket(socket),
             }
         }
+        while let Some(fact) = self.resolver.answer() {
+            self.feeder.feed(Input::Fact(&fact));
+        }
+        self.ask();
         while let Some((processes, host)) = self.sampler.answer() {
             self.source.processes(&processes);
             self.feeder.feed(Input::Processes(&processes));
@@ -289,6 +274,13 @@ impl<S: Source> Collector<S> {
                 self.reporter.note(format!("open connections could not be looked at: {error}"));
             }
         }
+    }
+
+    /// Passes on what the pipeline wants to know.
+    fn ask(&mut self) {
+        let pipeline = &mut self.feeder.pipeline;
+        let refused = pipeline.questions().filter(|question| !self.resolver.ask(*question)).count();
+        pipeline.lost("questions_over_limit", refused as u64);
     }
 
     fn tell(&mut self, clock: Clock) {
@@ -353,9 +345,13 @@ impl<S: Source> Collector<S> {
     /// Says which threads ended or are stuck, and has others take their places.
     fn watch(&mut self) {
         let now_ns = kernel::clock().monotonic_ns;
-        let Self { source, sampler, walker, .. } = self;
-        let happened =
-            [sampler.watch(now_ns), walker.as_mut().and_then(|walker| walker.watch(now_ns)), source.watch(now_ns)];
+        let Self { source, sampler, resolver, walker, .. } = self;
+        let happened = [
+            sampler.watch(now_ns),
+            resolver.watch(now_ns),
+            walker.as_mut().and_then(|walker| walker.watch(now_ns)),
+            source.watch(now_ns),
+        ];
         for note in happened.into_iter().flatten() {
             self.feeder.pipeline.lost("helper_threads_failed", 1);
             tracing::warn!("{note}");
@@ -382,7 +378,12 @@ impl<S: Source> Collector<S> {
         let now_ns = u64::try_from(pipeline.wall_ns()).unwrap_or(0);
         pipeline.notes().for_each(|note| self.reporter.note(note));
         let status = self.reporter.report(now_ns, self.source.states(), pipeline.losses(), pipeline.counters());
-        Batch { rows, status }
+        let kept = self.kept.as_mut().filter(|kept| kept.boot != *self.feeder.pipeline.boot());
+        let boot = kept.map(|kept| {
+            kept.boot = self.feeder.pipeline.boot().clone();
+            kept.clone()
+        });
+        Batch { rows, status, boot }
     }
 
     fn take_in(&mut self, written: Written) {
@@ -522,7 +523,7 @@ mod tests {
         let place = Place { host: "h".into(), procfs: folder.path().into(), passwd: folder.path().join("passwd") };
         let (stop, told) = (AtomicBool::new(false), Cell::new(0));
         let source = Endless { stop: &stop, offsets: [0; 2], drains: 0, told: &told, begun: Instant::now() };
-        let collector = Collector::new(&Settings::default(), &place, source, None, None, None).unwrap();
+        let collector = Collector::new(&Settings::default(), &place, source, (None, None), None, None).unwrap();
         collector.run(&stop).unwrap();
         assert_eq!(told.get(), 1);
     }

@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 use crate::{
     facts::{Facts, Identity, Observed, ProcessFacts, ProcessSample, Stat, Usage},
     helpers::{Avoided, Beat},
+    kernel,
     probes::Readable,
     services, strangers,
 };
@@ -305,30 +306,32 @@ pub struct LiveFacts {
     proc: Proc,
     passwd: PathBuf,
     readable: Option<Readable>,
+    avoided: Avoided,
 }
 
 impl LiveFacts {
-    /// `procfs` is `/proc`, `passwd` is `/etc/passwd`.
-    pub fn new(procfs: &Path, passwd: &Path) -> Self {
-        Self { proc: Proc::new(procfs), passwd: passwd.to_owned(), readable: None }
-    }
-}
-
-impl LiveFacts {
-    /// Who knows why a process's TLS cannot be read.
-    pub fn set_readable(&mut self, readable: Readable) {
-        self.readable = Some(readable);
+    /// `procfs` is `/proc`, `passwd` is `/etc/passwd`; `readable` knows why a process's TLS cannot be read.
+    pub fn new(procfs: &Path, passwd: &Path, readable: Option<Readable>, avoided: Avoided) -> Self {
+        Self { proc: Proc::new(procfs), passwd: passwd.to_owned(), readable, avoided }
     }
 }
 
 impl Facts for LiveFacts {
     fn unreadable(&mut self, pid: u32) -> Option<Arc<str>> {
+        if self.avoided.contains(pid) {
+            return Some("its files do not answer".into());
+        }
         self.readable.as_ref()?.why_not(pid).map(Into::into)
     }
 
     fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
+        let read_ns = kernel::clock().monotonic_ns;
         let stat = self.proc.stat(pid)?;
-        Some(ProcessFacts { stat, identity: self.proc.identity(pid) })
+        let identity = match self.avoided.contains(pid) {
+            true => Identity { user_id: u32::MAX, ..Identity::default() },
+            false => self.proc.identity(pid),
+        };
+        Some(ProcessFacts { read_ns, stat, identity })
     }
 
     fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
@@ -418,7 +421,7 @@ pub(crate) mod tests {
 
     #[test]
     fn this_very_process_can_be_read() {
-        let mut facts = LiveFacts::new(Path::new("/proc"), Path::new("/etc/passwd"));
+        let mut facts = LiveFacts::new(Path::new("/proc"), Path::new("/etc/passwd"), None, Avoided::default());
         let own = facts.process(std::process::id()).unwrap();
         assert_eq!(own.stat.pid, std::process::id());
         assert!(own.stat.rss_bytes > 0 && !own.identity.arguments.is_empty());

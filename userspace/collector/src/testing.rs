@@ -36,7 +36,7 @@ pub struct FakeFacts {
 impl FakeFacts {
     pub fn add(&mut self, pid: u32, start_ticks: u64, command: &str, cgroup: &str) {
         let stat = Stat { pid, start_ticks, parent_pid: 1, command: command.into(), state: 'S', ..Stat::default() };
-        self.processes.insert(pid, ProcessFacts { stat, identity: identity(command, cgroup) });
+        self.processes.insert(pid, ProcessFacts { read_ns: 0, stat, identity: identity(command, cgroup) });
     }
 }
 

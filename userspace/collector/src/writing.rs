@@ -11,7 +11,7 @@ use std::{
 
 use hitscope_history::status::Status;
 
-use crate::{helpers::join_until, rows::Rows, run::Output};
+use crate::{boot::Kept, helpers::join_until, rows::Rows, run::Output};
 
 /// Rows that wait while the disk is slow; what comes beyond them is lost, and counted.
 const WAITING_BYTES: usize = 16 << 20;
@@ -22,6 +22,8 @@ pub struct Batch {
     pub rows: Rows,
     /// To the status, which says when.
     pub status: Status,
+    /// By what start times are told, where that is not written yet.
+    pub boot: Option<Kept>,
 }
 
 /// What came of it, and what else was noted meanwhile.
@@ -53,6 +55,11 @@ impl WriterThread {
                 Ok(flushed) => Written { lost: flushed.lost, notes: flushed.notes },
                 Err(error) => Written { notes: vec![error.to_string()], ..Written::default() },
             };
+            if let Some(kept) = batch.boot
+                && let Err(error) = kept.write(&data_dir)
+            {
+                tracing::warn!("cannot keep when this host was booted in {}: {error}", data_dir.display());
+            }
             if let Err(error) = hitscope_history::status::write(&data_dir, &batch.status, access) {
                 tracing::warn!("{error}");
             }
@@ -149,7 +156,7 @@ mod tests {
 
     fn batch(numbers: std::ops::Range<i64>) -> Batch {
         let rows = Rows { events: numbers.map(event_row).collect(), ..Rows::default() };
-        Batch { rows, status: Status::default() }
+        Batch { rows, status: Status::default(), boot: None }
     }
 
     /// Nobody is so slow.

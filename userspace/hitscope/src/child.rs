@@ -8,7 +8,11 @@ use std::{
     os::unix::process::{CommandExt, parent_id},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ExitStatus, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -28,8 +32,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// After running for this long, a server counts as well, and the pause begins anew.
 const WELL_AFTER: Duration = Duration::from_secs(60);
-/// How long the server may take to end before it is killed.
-const GRACE: Duration = Duration::from_secs(8);
+/// How long the server may take to end before it is killed; and how long that may take then: the kernel may not let it go.
+/// With the time to look, less than the 5 s in which `run` is to end.
+const GRACE: Duration = Duration::from_secs(4);
+const KILL_GRACE: Duration = Duration::from_millis(500);
 /// How often it is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -57,18 +63,19 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Starts the server and a thread that starts it again whenever it ends, and says so to `notes`.
+    /// Starts the server and a thread that starts it again whenever it ends, and says so to `notes`. Once `ends` is set, it has the
+    /// server end, while the collector does.
     ///
     /// # Errors
     /// When it cannot be started this first time.
-    pub fn start(launch: Launch, notes: mpsc::Sender<String>) -> Result<Self, Failure> {
+    pub fn start(launch: Launch, notes: mpsc::Sender<String>, ends: Arc<AtomicBool>) -> Result<Self, Failure> {
         let (stop, stopped) = mpsc::channel();
         let (started, first_start) = mpsc::channel();
         // The kernel's signal at the parent's death is one at the death of the thread that forked; so this one forks, and lives
         // as long as the server.
         let thread = thread::Builder::new()
             .name("server-keeper".into())
-            .spawn(move || keep(&launch, &stopped, &started, &notes))
+            .spawn(move || keep(&launch, &Stop { told: stopped, ends }, &started, &notes))
             .explain("cannot start a thread")?;
         match first_start.recv() {
             Ok(Ok(())) => Ok(Self { stop, thread }),
@@ -88,12 +95,21 @@ impl Keeper {
     }
 }
 
-fn keep(
-    launch: &Launch,
-    stop: &mpsc::Receiver<()>,
-    first_start: &mpsc::Sender<io::Result<()>>,
-    notes: &mpsc::Sender<String>,
-) {
+/// What tells to end.
+struct Stop {
+    told: mpsc::Receiver<()>,
+    ends: Arc<AtomicBool>,
+}
+
+impl Stop {
+    /// Whether to end, after up to so long.
+    fn within(&self, timeout: Duration) -> bool {
+        let told = !matches!(self.told.recv_timeout(timeout), Err(RecvTimeoutError::Timeout));
+        told || self.ends.load(Ordering::Relaxed)
+    }
+}
+
+fn keep(launch: &Launch, stop: &Stop, first_start: &mpsc::Sender<io::Result<()>>, notes: &mpsc::Sender<String>) {
     let mut server = match launch.start() {
         Ok(server) => server,
         Err(error) => return drop(first_start.send(Err(error))),
@@ -115,9 +131,8 @@ fn keep(
         // Nobody listens any more when the collector has ended already.
         let _ = notes.send(note);
         loop {
-            match stop.recv_timeout(pause_after(failures)) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            if stop.within(pause_after(failures)) {
+                return;
             }
             match launch.start() {
                 Ok(again) => {
@@ -210,33 +225,41 @@ struct Server {
 
 impl Server {
     /// Waits until the server ends or is to be stopped.
-    fn watch(&mut self, stop: &mpsc::Receiver<()>) -> Watched {
+    fn watch(&mut self, stop: &Stop) -> Watched {
         loop {
             match self.child.try_wait() {
                 Ok(None) => {}
                 Ok(Some(status)) => return Watched::Ended(Ok(status)),
                 Err(error) => return Watched::Ended(Err(error)),
             }
-            match stop.recv_timeout(LOOK_EVERY) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return Watched::Stop,
+            if stop.within(LOOK_EVERY) {
+                return Watched::Stop;
             }
         }
     }
 
     fn stop(mut self) {
         self.pipe = None;
-        let deadline = Instant::now() + GRACE;
         os::terminate(&self.child);
-        while Instant::now() < deadline {
-            match self.child.try_wait() {
-                Ok(None) => thread::sleep(Duration::from_millis(20)),
-                Ok(Some(_)) | Err(_) => return,
-            }
+        if self.ends_within(GRACE) {
+            return;
         }
         tracing::warn!("the server did not end within {} s and is killed", GRACE.as_secs());
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.ends_within(KILL_GRACE) {
+            tracing::warn!("the kernel does not let the server go yet");
+        }
+    }
+
+    fn ends_within(&mut self, time: Duration) -> bool {
+        let deadline = Instant::now() + time;
+        while Instant::now() < deadline {
+            match self.child.try_wait() {
+                Ok(None) => thread::sleep(Duration::from_millis(20)),
+                Ok(Some(_)) | Err(_) => return true,
+            }
+        }
+        false
     }
 }
 

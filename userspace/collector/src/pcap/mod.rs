@@ -96,7 +96,7 @@ impl Facts for Servers {
         let address = (pid as usize).checked_sub(2).and_then(|index| self.addresses.get(index));
         let command = address.map_or_else(|| "pcap".into(), |address| canonical(*address).to_string());
         let stat = Stat { pid, start_ticks: 1, command: command.into(), state: 'S', ..Stat::default() };
-        Some(ProcessFacts { stat, identity: Identity::default() })
+        Some(ProcessFacts { read_ns: 0, stat, identity: Identity::default() })
     }
 
     fn user(&mut self, _: u32) -> Option<Arc<str>> {
@@ -168,13 +168,13 @@ pub fn rows<E: From<Error>>(
 
 impl Source {
     fn event(&mut self, event: Event<'_>) {
-        self.pipeline.handle(Input::Event(event), &mut self.servers);
+        self.pipeline.handle_with(Input::Event(event), &mut self.servers);
         // Nobody is there to be told.
         self.pipeline.commands().for_each(drop);
     }
 
     fn tick(&mut self, now_ns: u64) -> Rows {
-        self.pipeline.handle(Input::Tick(now_ns), &mut self.servers);
+        self.pipeline.handle_with(Input::Tick(now_ns), &mut self.servers);
         self.rows()
     }
 
@@ -223,7 +223,7 @@ impl Source {
         let waited: usize = flows.iter().map(Flow::waiting_bytes).sum();
         let mut hand_over = |at: usize, piece: Piece<'_>| {
             let (event, captured) = segment(socket, pid, at, &piece, now_ns);
-            pipeline.handle(Input::Event(Event::Segment(&event, captured, &[])), servers);
+            pipeline.handle_with(Input::Event(Event::Segment(&event, captured, &[])), servers);
             pipeline.commands().for_each(drop);
         };
         if packet.syn {
@@ -314,7 +314,7 @@ impl Source {
                 self.pipeline.lost("pcap_gap", flow.gaps);
             }
         }
-        self.pipeline.handle(Input::End, &mut self.servers);
+        self.pipeline.handle_with(Input::End, &mut self.servers);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     cell::Cell,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     net::{Ipv4Addr, Ipv6Addr},
     rc::Rc,
     sync::Arc,
@@ -107,7 +107,8 @@ pub(super) struct End {
 /// Every connection by its socket's inode number, and those ignored of late.
 pub(super) struct Connections {
     table: HashMap<u64, Connection, FixedState>,
-    by_process: HashMap<u32, Vec<u64>, FixedState>,
+    /// Sorted, since one process may have very many, and each of them goes on its own.
+    by_process: HashMap<u32, BTreeSet<u64>, FixedState>,
     /// Ignored, and since when.
     ignored: HashMap<u64, u64, FixedState>,
     /// Every connection once, with when it was last found used: the first to make room.
@@ -148,7 +149,7 @@ impl Connections {
     /// Adds a connection in a place that is free.
     pub(super) fn insert(&mut self, socket: u64, connection: Connection) {
         self.ignored.remove(&socket);
-        self.by_process.entry(connection.info.pid).or_default().push(socket);
+        self.by_process.entry(connection.info.pid).or_default().insert(socket);
         self.order.push_back((socket, connection.used_ns));
         self.table.insert(socket, connection);
         if self.order.len() > 2 * self.table.len() + 64 {
@@ -165,7 +166,7 @@ impl Connections {
         connection.set_info(info);
         if before != now {
             self.leave(before, socket);
-            self.by_process.entry(now).or_default().push(socket);
+            self.by_process.entry(now).or_default().insert(socket);
         }
     }
 
@@ -201,7 +202,7 @@ impl Connections {
 
     /// Connections last used by a process.
     pub(super) fn of_process(&self, pid: u32) -> Vec<u64> {
-        self.by_process.get(&pid).cloned().unwrap_or_default()
+        self.by_process.get(&pid).into_iter().flatten().copied().collect()
     }
 
     /// Connections last used by a process that is gone.
@@ -228,9 +229,7 @@ impl Connections {
 
     fn leave(&mut self, pid: u32, socket: u64) {
         if let Some(sockets) = self.by_process.get_mut(&pid) {
-            if let Some(place) = sockets.iter().position(|&found| found == socket) {
-                sockets.swap_remove(place);
-            }
+            sockets.remove(&socket);
             if sockets.is_empty() {
                 self.by_process.remove(&pid);
             }

@@ -3,7 +3,7 @@
 use std::{cell::Cell, rc::Rc, sync::Arc};
 
 use super::{Pipeline, row};
-use crate::{facts::Facts, processes::Info};
+use crate::{facts::Question, processes::Info};
 
 /// Why a process cannot be read is asked anew after this, ns: it may have loaded a library meanwhile.
 const UNREADABLE_NS: u64 = 5_000_000_000;
@@ -15,32 +15,34 @@ pub(super) struct Suspect {
     since_ns: u64,
     info: Rc<Info>,
     protocol: &'static str,
-    reason: Arc<str>,
+    /// Not known yet where there is none.
+    reason: Option<Arc<str>>,
     remote: (Arc<str>, u16),
     read: Rc<Cell<bool>>,
 }
 
 impl Pipeline {
     /// A connection turned out to be encrypted.
-    pub(super) fn encrypted(&mut self, socket: u64, protocol: &'static str, now_ns: u64, facts: &mut dyn Facts) {
+    pub(super) fn encrypted(&mut self, socket: u64, protocol: &'static str, now_ns: u64) {
         self.counters.encrypted += 1;
         let Some(connection) = self.connections.get(socket, now_ns) else { return };
         let pid = connection.info.pid;
         let known = self.unreadable.get(&pid).filter(|(asked_ns, _)| asked_ns + UNREADABLE_NS > now_ns);
         let reason = match known {
-            Some((_, reason)) => reason.clone(),
+            Some((_, Some(None))) => return,
+            Some((_, Some(reason))) => reason.clone(),
+            Some((_, None)) => None,
             None => {
-                let reason = facts.unreadable(pid);
                 if self.unreadable.len() >= MAX_UNREADABLE {
                     self.unreadable.clear();
                 }
-                self.unreadable.insert(pid, (now_ns, reason.clone()));
-                reason
+                self.unreadable.insert(pid, (now_ns, None));
+                self.questions.push(Question::Unreadable(pid));
+                None
             }
         };
-        let Some(reason) = reason else { return };
         if self.suspects.len() >= MAX_UNREADABLE {
-            self.judge(now_ns);
+            self.judge(now_ns, true);
         }
         let Some(connection) = self.connections.get(socket, now_ns) else { return };
         let remote = (connection.origin.remote_address.clone(), connection.origin.remote_port);
@@ -48,14 +50,35 @@ impl Pipeline {
         self.suspects.push(Suspect { since_ns: now_ns, info: connection.info.clone(), protocol, reason, remote, read });
     }
 
-    /// Counts the connections that were found to be encrypted before a moment and of which no plaintext has come since.
-    pub(super) fn judge(&mut self, before_ns: u64) {
+    /// Takes in why a process's TLS cannot be read, or that it can.
+    pub(super) fn explain(&mut self, pid: u32, reason: Option<&Arc<str>>) {
+        if let Some((_, known)) = self.unreadable.get_mut(&pid) {
+            *known = Some(reason.cloned());
+        }
+        self.suspects.retain_mut(|suspect| {
+            if suspect.info.pid != pid || suspect.reason.is_some() {
+                return true;
+            }
+            suspect.reason = reason.cloned();
+            suspect.reason.is_some()
+        });
+    }
+
+    /// Counts the connections that were found to be encrypted before a moment and of which no plaintext has come since. Where
+    /// it is not known yet why, that is waited for, but not at the end.
+    pub(super) fn judge(&mut self, before_ns: u64, at_end: bool) {
         let mut told = Vec::new();
-        for suspect in self.suspects.extract_if(.., |suspect| suspect.since_ns <= before_ns).collect::<Vec<_>>() {
+        let due = |suspect: &mut Suspect| {
+            let patience_ns = if suspect.reason.is_some() || at_end { 0 } else { UNREADABLE_NS };
+            suspect.since_ns + patience_ns <= before_ns
+        };
+        for suspect in self.suspects.extract_if(.., due).collect::<Vec<_>>() {
             let Suspect { since_ns, info, protocol, reason, remote: (address, port), read } = suspect;
             if read.get() {
                 continue;
             }
+            let info = if info.is_named() { info } else { self.processes.info(info.pid).unwrap_or(info) };
+            let reason = reason.unwrap_or_else(|| "that was not found out in time".into());
             self.counters.unreadable += 1;
             self.losses.add("encrypted_unreadable", 1);
             // Of a process that has ended meanwhile nobody remembers.

@@ -1,13 +1,11 @@
 //! From what a decoder finds to rows: whose a hit is, and where its time went.
 
-use std::sync::Arc;
-
 use hitscope_schemas::sockets::ThreadTimes;
 use hitscope_wire::{Exchange, Facts as Session, Outcome, Times};
 
 use super::{
-    Pipeline,
     connections::Grouped,
+    held::{Holding, Waiting},
     losses::Losses,
     threads::{Open, Threads},
 };
@@ -20,7 +18,8 @@ use crate::{
 /// Takes what a decoder finds on one connection.
 pub(super) struct Sink<'a> {
     pub(super) windows: &'a mut Windows,
-    pub(super) held: &'a mut Vec<Held>,
+    pub(super) holding: &'a mut Holding,
+    pub(super) now_ns: u64,
     pub(super) losses: &'a mut Losses,
     pub(super) threads: &'a Threads,
     /// The connection's.
@@ -48,7 +47,16 @@ impl Sink<'_> {
             || self.threads.shared(start.thread_id, self.socket, exchange.side, start.time_ns, self.open);
         let measures = measures(&exchange, shared, self.clocks);
         if !self.info.is_known() {
-            self.held.push(Held { origin: self.origin.clone(), session: session.clone(), measures, exchange });
+            let held = Held { origin: self.origin.clone(), session: session.clone(), measures, exchange };
+            if let Some(Waiting::Hit(held)) =
+                self.holding.hold(self.info.pid, self.now_ns, Waiting::Hit(Box::new(held)))
+            {
+                // No room: it counts for who it seems to be.
+                self.losses.add("hits_of_unknown_process", 1);
+                let (protocol, side) = (held.exchange.protocol.as_str(), held.exchange.side.as_str());
+                let group = self.windows.group(&self.info.service, protocol, side);
+                self.windows.add(&group, &held.origin, &held.session, held.measures, held.exchange);
+            }
             return;
         }
         let (protocol, side) = (exchange.protocol.as_str(), exchange.side.as_str());
@@ -61,22 +69,13 @@ impl Sink<'_> {
     }
 }
 
-/// A hit of a process that was gone before anything could be learnt about it: one that forked, answered and ended within
-/// a batch of records. The record of its end, which follows, says who it was.
+/// A hit of a process that is not known yet, or was gone before anything could be learnt about it: one that forked, answered
+/// and ended within a batch of records. The record of its end, which follows, says who it was.
 pub(super) struct Held {
     pub(super) origin: Origin,
     pub(super) session: Session,
     pub(super) measures: Measures,
     pub(super) exchange: Exchange,
-}
-
-impl Pipeline {
-    /// Counts a hit that was held back.
-    pub(super) fn release(&mut self, held: Held, service: &Arc<str>) {
-        let Held { origin, session, measures, exchange } = held;
-        let group = self.windows.group(service, exchange.protocol.as_str(), exchange.side.as_str());
-        self.windows.add(&group, &origin, &session, measures, exchange);
-    }
 }
 
 /// `shared`: the thread worked on other requests meanwhile.

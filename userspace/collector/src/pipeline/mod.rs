@@ -1,10 +1,11 @@
 //! From events to rows: the one path that live probes, recordings and tests all take.
 //!
-//! Nothing here reads a file or a clock: all that it knows comes in as an [`Input`] or as an answer of [`Facts`]. The
-//! same inputs give the same rows.
+//! Nothing here reads a file or a clock: all that it knows comes in as an [`Input`]. What it wants to know it asks by a
+//! [`Question`], and goes on; the answer comes as an input, too. The same inputs give the same rows.
 
 mod connections;
 mod encrypted;
+mod held;
 mod hits;
 mod losses;
 mod segments;
@@ -20,23 +21,32 @@ use hitscope_schemas::{
     tables,
 };
 
-use self::{connections::Connections, encrypted::Suspect, hits::Held, losses::Losses, threads::Threads};
+use self::{
+    connections::Connections,
+    encrypted::Suspect,
+    held::{Holding, Waiting},
+    losses::Losses,
+    threads::Threads,
+};
 use crate::{
-    clocks::Clocks,
+    clocks::{Boot, Clocks},
     event::Event,
-    facts::{Facts, HostSample, ProcessSample},
+    facts::{Fact, Facts, HostSample, ProcessSample, Question},
     hosts,
     names::Names,
     processes::{Processes, exit_code},
-    remotes,
     rows::Rows,
     settings::{Settings, window_start},
     syscalls,
     windows::Windows,
 };
 
-/// The syscall counts that come with a second's tick are of the second before, ns.
-const HALF_SECOND_NS: i64 = 500_000_000;
+/// Counts come each second, as a rule, ns.
+const SECOND_NS: i64 = 1_000_000_000;
+/// What seems to be longer than this is a step of the wall clock, ns.
+const LONGEST_COUNT_NS: i64 = 60_000_000_000;
+/// What was found to be encrypted is judged no earlier than this, ns: its plaintext comes within.
+const JUDGED_NS: u64 = 500_000_000;
 
 /// Anything that goes into the pipeline; a recording is a list of these.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +57,10 @@ pub enum Input<'a> {
     Processes(&'a ProcessSample),
     /// From `/proc`: the host.
     Host(&'a HostSample),
+    /// An answer to a question.
+    Fact(&'a Fact),
+    /// Comes first, if at all: what an earlier run on the same boot told start times by.
+    Boot(&'a Boot),
     /// About hitscope itself, for the `events` table: kind (`start`, `stop`, `probe`) and detail.
     Note(&'a str, &'a str),
     /// A second has passed; monotonic clock, ns.
@@ -77,8 +91,11 @@ pub struct Pipeline {
     processes: Processes,
     windows: Windows,
     names: Names,
-    /// Hits of processes that nothing is known of yet.
-    held: Vec<Held>,
+    /// What waits for who it belongs to.
+    holding: Holding,
+    questions: Vec<Question>,
+    /// Up to when counts were taken, wall clock, ns.
+    counted_ns: Option<i64>,
     syscall_names: syscalls::Names,
     host: Option<HostSample>,
     losses: Losses,
@@ -87,8 +104,8 @@ pub struct Pipeline {
     counters: Counters,
     commands: Vec<SocketCommand>,
     notes: Vec<String>,
-    /// Why the TLS of processes cannot be read, and when that was asked, monotonic, ns.
-    unreadable: BTreeMap<u32, (u64, Option<Arc<str>>)>,
+    /// Why the TLS of processes cannot be read, where it is known whether it can, and when that was asked, monotonic, ns.
+    unreadable: BTreeMap<u32, (u64, Option<Option<Arc<str>>>)>,
     /// Encrypted connections that it seems cannot be read.
     suspects: Vec<Suspect>,
     rows: Rows,
@@ -127,7 +144,9 @@ impl Pipeline {
             threads: Threads::default(),
             processes: Processes::default(),
             names: Names::default(),
-            held: Vec::new(),
+            holding: Holding::default(),
+            questions: Vec::new(),
+            counted_ns: None,
             syscall_names: syscalls::Names::new(architecture),
             host: None,
             losses: Losses::default(),
@@ -142,11 +161,11 @@ impl Pipeline {
     }
 
     /// Takes in whatever comes next.
-    pub fn handle(&mut self, input: Input<'_>, facts: &mut dyn Facts) {
+    pub fn handle(&mut self, input: Input<'_>) {
         match input {
-            Input::Event(event) => self.event(event, facts),
+            Input::Event(event) => self.event(event),
             Input::Processes(sample) => {
-                self.processes.sample(sample, &self.clocks, facts, &mut self.rows.processes);
+                self.processes.sample(sample, &self.clocks, &mut self.rows.processes);
                 let processes = &self.processes;
                 for socket in self.connections.orphans(|pid| processes.alive(pid)) {
                     self.remove(socket, self.now_ns);
@@ -158,6 +177,13 @@ impl Pipeline {
                 }
                 self.host = Some(sample.clone());
             }
+            Input::Fact(Fact::Process(pid, found)) => {
+                self.processes.answer(*pid, found.as_ref(), &self.clocks);
+                self.release_answered(*pid);
+            }
+            Input::Fact(Fact::User(user_id, name)) => self.processes.name_user(*user_id, name.as_ref()),
+            Input::Fact(Fact::Unreadable(pid, reason)) => self.explain(*pid, reason.as_ref()),
+            Input::Boot(boot) => self.clocks.set_boot(boot.clone()),
             Input::Note(kind, detail) => {
                 let time = self.clocks.wall(self.now_ns);
                 self.rows.events.push(row(time, kind, 0, "".into(), detail));
@@ -165,11 +191,35 @@ impl Pipeline {
             Input::Tick(now_ns) => self.tick(now_ns),
             Input::End => {
                 self.tick(self.now_ns);
-                self.judge(self.now_ns);
+                self.release_late(u64::MAX);
+                self.windows.flush(&mut self.rows);
+                self.judge(self.now_ns, true);
                 self.processes.finish(&self.clocks, &mut self.rows.processes);
                 self.losses.report(self.clocks.wall(self.now_ns), &mut self.rows.events);
             }
         }
+    }
+
+    /// Takes in whatever comes next, and the answers to the questions that it raises, as soon as they are raised.
+    pub fn handle_with(&mut self, input: Input<'_>, facts: &mut dyn Facts) {
+        self.handle(input);
+        loop {
+            let questions: Vec<Question> = self.questions().collect();
+            if questions.is_empty() {
+                return;
+            }
+            questions.into_iter().for_each(|question| self.handle(Input::Fact(&facts.answer(question))));
+        }
+    }
+
+    /// What it wants to know.
+    pub fn questions(&mut self) -> impl Iterator<Item = Question> + '_ {
+        self.processes.questions().chain(self.questions.drain(..))
+    }
+
+    /// What start times are told by.
+    pub fn boot(&self) -> &Boot {
+        self.clocks.boot()
     }
 
     /// Counts something that was dropped outside of the pipeline.
@@ -223,26 +273,26 @@ impl Pipeline {
         .into()
     }
 
-    fn event(&mut self, event: Event<'_>, facts: &mut dyn Facts) {
+    fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Clock(clock) => {
                 self.clocks.set(clock);
                 self.now_ns = self.now_ns.max(clock.monotonic_ns);
                 self.processes.begin(self.clocks.wall(clock.monotonic_ns));
             }
-            Event::Exec(event) => self.exec(event, facts),
-            Event::Exit(event) => self.exit(event, facts),
-            Event::Socket(event) => self.socket(event, facts),
-            Event::Segment(event, head, tail) => self.segment(event, head, tail, facts),
+            Event::Exec(event) => self.exec(event),
+            Event::Exit(event) => self.exit(event),
+            Event::Socket(event) => self.socket(event),
+            Event::Segment(event, head, tail) => self.segment(event, head, tail),
             Event::Close(CloseEvent { header, socket }) => {
                 self.now_ns = self.now_ns.max(header.time_ns);
                 self.close(*socket, header.time_ns);
             }
             Event::Syscalls(counts) => self.syscalls(counts),
             Event::ProcessTimes(times) => {
-                self.processes.times(times, self.now_ns, &self.clocks, facts, &mut self.rows.processes);
+                self.processes.times(times, self.now_ns, &self.clocks, &mut self.rows.processes);
             }
-            Event::Remotes(remotes) => self.remotes(remotes, facts),
+            Event::Remotes(remotes) => self.remotes(remotes),
             Event::Dns(event, datagram) => {
                 self.now_ns = self.now_ns.max(event.header.time_ns);
                 if let Some(answer) = hitscope_wire::dns::answer(datagram) {
@@ -260,15 +310,15 @@ impl Pipeline {
 
     fn tick(&mut self, now_ns: u64) {
         self.now_ns = self.now_ns.max(now_ns);
-        for held in std::mem::take(&mut self.held) {
-            let service = self.processes.service(held.origin.pid);
-            self.release(held, &service);
-        }
+        self.release_late(self.now_ns);
         self.windows.flush(&mut self.rows);
+        self.counted_ns = Some(self.clocks.wall(self.now_ns));
         self.processes.tick(self.now_ns, &self.clocks, &mut self.rows.processes);
+        let unanswered = self.processes.unanswered();
+        self.losses.add("process_facts_late", unanswered);
         self.connections.expire(self.now_ns);
         self.threads.expire(self.now_ns);
-        self.judge(now_ns.saturating_sub(HALF_SECOND_NS as u64));
+        self.judge(now_ns.saturating_sub(JUDGED_NS), false);
         self.events_left = self.settings.events_per_second;
         let overflowed = self.windows.overflowed();
         self.losses.add("operations_over_limit", overflowed - std::mem::replace(&mut self.overflowed, overflowed));
@@ -278,30 +328,26 @@ impl Pipeline {
         }
     }
 
-    fn exec(&mut self, event: &ExecEvent, facts: &mut dyn Facts) {
+    fn exec(&mut self, event: &ExecEvent) {
         self.counters.executed += 1;
         self.now_ns = self.now_ns.max(event.header.time_ns);
-        let info = self.processes.exec(event, &self.clocks, facts);
+        let info = self.processes.exec(event, &self.clocks);
         if self.may_write_event() {
-            let time = self.clocks.wall(event.header.time_ns);
-            let detail = if info.arguments.is_empty() { &info.command } else { &info.arguments };
-            self.rows.events.push(row(time, "exec", info.pid, info.service.clone(), detail));
+            self.hold(info.pid, Waiting::Exec(self.clocks.wall(event.header.time_ns)));
         }
     }
 
-    fn exit(&mut self, event: &ExitEvent, facts: &mut dyn Facts) {
-        self.counters.exited += 1;
+    fn exit(&mut self, event: &ExitEvent) {
         let ended_ns = event.header.time_ns;
         self.now_ns = self.now_ns.max(ended_ns);
         for socket in self.connections.of_process(event.header.pid) {
             self.remove(socket, ended_ns);
         }
         self.unreadable.remove(&event.header.pid);
-        let info = self.processes.exit(event, &self.clocks, facts);
-        for held in self.held.extract_if(.., |held| held.origin.pid == info.pid).collect::<Vec<_>>() {
-            self.release(held, &info.service);
-        }
-        if self.may_write_event() {
+        let (info, first) = self.processes.exit(event, &self.clocks);
+        self.counters.exited += u64::from(first);
+        self.release(info.pid, Some(&info));
+        if first && self.may_write_event() {
             let lived_ms = self.clocks.boottime(ended_ns).saturating_sub(event.start_ns) / 1_000_000;
             let detail = format!("{}: exit code {} after {lived_ms} ms", info.command, exit_code(event.exit_status));
             let time = self.clocks.wall(ended_ns);
@@ -317,18 +363,29 @@ impl Pipeline {
     }
 
     fn syscalls(&mut self, counts: &[(SyscallKey, SyscallStats)]) {
-        let window = window_start(self.clocks.wall(self.now_ns) - HALF_SECOND_NS);
-        self.rows.syscalls.extend(counts.iter().map(|(key, stats)| {
-            syscalls::row(key, stats, window, self.processes.service(key.pid), &mut self.syscall_names)
-        }));
+        let window = self.counted_window();
+        for (key, stats) in counts {
+            if self.processes.info(key.pid).is_none() {
+                self.processes.lookup(key.pid);
+            }
+            self.hold(key.pid, Waiting::Syscalls(*key, *stats, window));
+        }
     }
 
-    fn remotes(&mut self, remotes: &[(RemoteKey, RemoteStats)], facts: &mut dyn Facts) {
-        let window = window_start(self.clocks.wall(self.now_ns) - HALF_SECOND_NS);
+    fn remotes(&mut self, remotes: &[(RemoteKey, RemoteStats)]) {
+        let window = self.counted_window();
         for (key, stats) in remotes {
-            let service = self.processes.lookup(key.pid, &self.clocks, facts).service.clone();
-            self.rows.sockets.push(remotes::row(key, stats, window, service, &mut self.names, self.now_ns));
+            self.processes.lookup(key.pid);
+            self.hold(key.pid, Waiting::Remote(*key, *stats, window));
         }
+    }
+
+    /// The window of counts that come now: that in which most of the time lies since they came last.
+    fn counted_window(&self) -> i64 {
+        let now_ns = self.clocks.wall(self.now_ns);
+        // After a step of the wall clock, as if a second had passed.
+        let since_ns = self.counted_ns.filter(|since_ns| (0..=LONGEST_COUNT_NS).contains(&(now_ns - since_ns)));
+        window_start(now_ns - (now_ns - since_ns.unwrap_or(now_ns - SECOND_NS)) / 2)
     }
 }
 

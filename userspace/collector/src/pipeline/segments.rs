@@ -12,14 +12,14 @@ use super::{
     hits::{Sink, times},
     threads::Moved,
 };
-use crate::facts::Facts;
 
 /// Takes what the decoder of a connection finds. A macro, since a function would borrow the whole of the pipeline and the connection.
 macro_rules! sink {
     ($pipeline:ident, $connection:ident, $socket:ident) => {
         Sink {
             windows: &mut $pipeline.windows,
-            held: &mut $pipeline.held,
+            holding: &mut $pipeline.holding,
+            now_ns: $pipeline.now_ns,
             losses: &mut $pipeline.losses,
             threads: &$pipeline.threads,
             open: $connection.open,
@@ -34,7 +34,7 @@ macro_rules! sink {
 }
 
 impl Pipeline {
-    pub(super) fn socket(&mut self, event: &SocketEvent, facts: &mut dyn Facts) {
+    pub(super) fn socket(&mut self, event: &SocketEvent) {
         let (socket, pid, now_ns) = (event.socket, event.header.pid, event.header.time_ns);
         self.now_ns = self.now_ns.max(now_ns);
         let end = self.connections.end(Some(event));
@@ -51,10 +51,10 @@ impl Pipeline {
             }
             self.close(socket, now_ns);
         }
-        self.connect(socket, pid, end, now_ns, facts);
+        self.connect(socket, pid, end, now_ns);
     }
 
-    fn connect(&mut self, socket: u64, pid: u32, end: End, now_ns: u64, facts: &mut dyn Facts) {
+    fn connect(&mut self, socket: u64, pid: u32, end: End, now_ns: u64) {
         while self.connections.len() >= self.settings.max_connections.max(1) {
             let Some(oldest) = self.connections.oldest() else { break };
             let decoded = self.connections.get(oldest, now_ns).is_some_and(|connection| is_decoded(connection));
@@ -62,13 +62,13 @@ impl Pipeline {
             self.remove(oldest, now_ns);
         }
         self.counters.connections += 1;
-        let info = self.processes.lookup(pid, &self.clocks, facts);
+        let info = self.processes.lookup(pid);
         let mut decoder = hitscope_wire::Connection::new(self.wire.clone());
         decoder.set_service(&info.service);
         self.connections.insert(socket, Connection::new(info, end, decoder, now_ns));
     }
 
-    pub(super) fn segment(&mut self, event: &SegmentEvent, head: &[u8], tail: &[u8], facts: &mut dyn Facts) {
+    pub(super) fn segment(&mut self, event: &SegmentEvent, head: &[u8], tail: &[u8]) {
         let (socket, pid, now_ns) = (event.socket, event.header.pid, event.header.time_ns);
         self.now_ns = self.now_ns.max(now_ns);
         self.counters.segments += 1;
@@ -80,11 +80,11 @@ impl Pipeline {
         match self.connections.get(socket, now_ns) {
             Some(connection) if connection.info.pid == pid && !connection.info.superseded() => {}
             Some(_) => {
-                let info = self.processes.lookup(pid, &self.clocks, facts);
+                let info = self.processes.lookup(pid);
                 self.connections.hand_over(socket, info);
             }
             // Its first record was lost.
-            None => self.connect(socket, pid, self.connections.end(None), now_ns, facts),
+            None => self.connect(socket, pid, self.connections.end(None), now_ns),
         }
         let Some(connection) = self.connections.get(socket, now_ns) else { return };
         let segment = Segment {
@@ -139,7 +139,7 @@ impl Pipeline {
             self.threads.moved(moved, &mut connection.open);
         }
         if let Some(protocol) = newly_encrypted {
-            self.encrypted(socket, protocol, now_ns, facts);
+            self.encrypted(socket, protocol, now_ns);
         }
         if unwanted && let Some(mut connection) = self.connections.ignore(socket, now_ns) {
             self.threads.close(&mut connection.open);

@@ -18,6 +18,8 @@ struct Bench {
     offsets: [u64; 2],
     /// The process that uses it.
     pid: u32,
+    /// Whether questions are answered, at once.
+    answers: bool,
 }
 
 impl Bench {
@@ -27,6 +29,7 @@ impl Bench {
             facts: FakeFacts::default(),
             offsets: [0; 2],
             pid: SERVER,
+            answers: true,
         };
         bench.facts.add(SERVER, 100, "postgres", "0::/system.slice/postgresql.service\n");
         bench.event(Event::Clock(clock(5 * SECOND)));
@@ -34,7 +37,10 @@ impl Bench {
     }
 
     fn event(&mut self, event: Event<'_>) {
-        self.pipeline.handle(Input::Event(event), &mut self.facts);
+        match self.answers {
+            true => self.pipeline.handle_with(Input::Event(event), &mut self.facts),
+            false => self.pipeline.handle(Input::Event(event)),
+        }
     }
 
     /// Bytes that the server moved.
@@ -63,7 +69,10 @@ impl Bench {
     }
 
     fn tick(&mut self, now_ns: u64) -> Rows {
-        self.pipeline.handle(Input::Tick(now_ns), &mut self.facts);
+        match self.answers {
+            true => self.pipeline.handle_with(Input::Tick(now_ns), &mut self.facts),
+            false => self.pipeline.handle(Input::Tick(now_ns)),
+        }
         self.pipeline.take_rows()
     }
 
@@ -284,7 +293,7 @@ fn a_connection_moves_with_the_process_that_uses_it() {
     for second in [10, 15] {
         assert_eq!(bench.pipeline.counters()["connections_open"], 1);
         let sample = ProcessSample { end_ns: EPOCH + (second * SECOND) as i64, processes: vec![] };
-        bench.pipeline.handle(Input::Processes(&sample), &mut bench.facts);
+        bench.pipeline.handle_with(Input::Processes(&sample), &mut bench.facts);
     }
     assert_eq!(bench.pipeline.counters()["connections_open"], 0);
 }
@@ -304,12 +313,13 @@ fn who_was_gone_too_soon_is_known_by_the_record_of_its_end() {
     let rows = bench.tick(7 * SECOND);
     assert_eq!((rows.operations.len(), &*rows.operations[0].service), (1, "postgresql"));
     assert_eq!((rows.hits.len(), rows.hits[0].pid), (1, SERVER));
-    // Without such a record, a second is waited.
+    // Without such a record, a second is waited, or two.
     bench.pid = 77;
     bench.offsets = [0; 2];
     bench.event(Event::Socket(&socket(8 * SECOND, 77, SOCKET, 4711)));
     bench.query(8 * SECOND, MS, "select 1");
-    assert_eq!(&*bench.tick(9 * SECOND).operations[0].service, "unknown");
+    assert!(bench.tick(9 * SECOND).operations.is_empty());
+    assert_eq!(&*bench.tick(10 * SECOND).operations[0].service, "unknown");
 }
 
 #[test]
@@ -391,4 +401,57 @@ fn connections_carry_the_names_that_led_there() {
     assert_eq!((rows[0].connects, rows[0].connect_failures, rows[0].sent_bytes), (3, 1, 9));
     assert_eq!((&*rows[0].service, rows[0].pid), ("postgresql", SERVER));
     assert_eq!(rows[0].window_start, EPOCH + 10 * SECOND as i64);
+}
+
+#[test]
+fn hits_wait_for_who_is_asked_about_and_not_for_long() {
+    let silent = || Bench { answers: false, ..Bench::new(Settings::default()) };
+    let mut bench = silent();
+    bench.connect();
+    bench.query(6 * SECOND, MS, "select 1");
+    assert_eq!(bench.pipeline.questions().collect::<Vec<_>>(), [Question::Process(SERVER)]);
+    assert!(bench.tick(6 * SECOND + 500 * MS).operations.is_empty(), "it waits");
+    let fact = bench.facts.answer(Question::Process(SERVER));
+    bench.pipeline.handle(Input::Fact(&fact));
+    let rows = bench.tick(7 * SECOND);
+    assert_eq!((rows.operations.len(), &*rows.operations[0].service), (1, "postgresql"));
+    assert_eq!(bench.pipeline.losses().get("hits_of_unknown_process"), None);
+    // What nobody answers for is nobody's.
+    let mut bench = silent();
+    bench.connect();
+    bench.query(6 * SECOND, MS, "select 1");
+    assert!(bench.tick(6 * SECOND + 500 * MS).operations.is_empty());
+    let rows = bench.tick(8 * SECOND);
+    assert_eq!((rows.operations.len(), &*rows.operations[0].service), (1, "unknown"));
+    assert_eq!(bench.pipeline.losses()["hits_of_unknown_process"], 1);
+    assert_eq!(bench.pipeline.losses()["process_facts_late"], 1);
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut bench = Bench { answers: false, ..Bench::new(Settings::default()) };
+    bench.connect();
+    for index in 0..20_000 {
+        bench.query(6 * SECOND + index * 10_000, 1000, "select 1");
+    }
+    let losses = bench.tick(6 * SECOND + 900 * MS);
+    // What finds no room counts for nobody at once.
+    assert_eq!(losses.operations.iter().map(|row| row.calls).sum::<u64>(), 20_000 - (16 << 10));
+    assert_eq!(bench.pipeline.losses()["hits_of_unknown_process"], 20_000 - (16 << 10));
+}
+
+#[test]
+fn counts_are_of_the_window_in_which_they_were_made() {
+    let mut bench = Bench::new(Settings::default());
+    let key = SyscallKey { pid: SERVER, ..bytemuck::Zeroable::zeroed() };
+    let stats = SyscallStats { calls: 2, ..bytemuck::Zeroable::zeroed() };
+    let counted = |bench: &mut Bench, at: u64| {
+        bench.event(Event::Clock(clock(at)));
+        bench.event(Event::Syscalls(&[(key, stats)]));
+        bench.tick(at).syscalls[0].window_start - EPOCH
+    };
+    assert_eq!(counted(&mut bench, 9 * SECOND), 5 * SECOND as i64);
+    assert_eq!(counted(&mut bench, 10 * SECOND), 5 * SECOND as i64);
+    // The drain was late: what it counts is mostly of the window before.
+    assert_eq!(counted(&mut bench, 16 * SECOND + 600 * MS), 10 * SECOND as i64);
 }

@@ -5,6 +5,8 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use hitscope_wire::{Direction, Side};
 
+/// Threads followed at most: of the hits of others nothing is said of where their time went.
+const MAX_THREADS: usize = 1 << 17;
 /// A thread without traffic and without open requests is forgotten after this, ns.
 const IDLE_NS: u64 = 60_000_000_000;
 
@@ -85,6 +87,10 @@ impl Threads {
             self.close(open);
             *open = now_open;
         }
+        if self.table.len() >= MAX_THREADS && !self.table.contains_key(&thread_id) {
+            *open = None;
+            return;
+        }
         let traffic = self.table.entry(thread_id).or_default().side(side);
         traffic.open += u32::from(opens);
         traffic.on(socket, now_ns);
@@ -103,7 +109,9 @@ impl Threads {
     /// Whether a thread worked on other requests between a hit's start and now. A server's own calls to others are part of its
     /// request; but a call during which the thread served is shared with what it served.
     pub(super) fn shared(&self, thread_id: u32, socket: u64, side: Side, start_ns: u64, open: Open) -> bool {
-        let Some(Thread { server, client }) = self.table.get(&thread_id) else { return false };
+        let Some(Thread { server, client }) = self.table.get(&thread_id) else {
+            return self.table.len() >= MAX_THREADS;
+        };
         let others =
             |traffic: &Traffic, side| traffic.open - u32::from(open == Some((thread_id, side))).min(traffic.open);
         match side {
@@ -247,5 +255,30 @@ mod tests {
         bench.moved(T + 1, 2, Server, Sent, 60);
         bench.threads.expire(2 * IDLE_NS);
         assert_eq!(bench.threads.table.len(), 0);
+    }
+
+    #[test]
+    fn of_more_threads_than_are_followed_nothing_is_said() {
+        let mut threads = Threads::default();
+        let moved = |thread_id, now_ns| Moved {
+            thread_id,
+            socket: u64::from(thread_id),
+            side: Server,
+            direction: Received,
+            now_ns,
+            busy: None,
+        };
+        for thread_id in 1..=200_000 {
+            let mut open = None;
+            threads.moved(moved(thread_id, 5), &mut open);
+            assert_eq!(open.is_some(), thread_id as usize <= MAX_THREADS);
+            threads.close(&mut open);
+        }
+        assert_eq!(threads.table.len(), MAX_THREADS);
+        assert!(threads.shared(200_000, 200_000, Server, 1, None));
+        assert!(!threads.shared(1, 1, Server, 1, None));
+        threads.expire(5 + IDLE_NS);
+        assert!(threads.table.is_empty());
+        assert!(!threads.shared(200_000, 200_000, Server, 1, None));
     }
 }

@@ -334,6 +334,7 @@ impl Follower {
 
     fn request(&self, request: Request) {
         if let Some(requests) = &self.running.requests {
+            self.running.beat.asked();
             match requests.try_send(request) {
                 // The next sample makes up for what finds no place.
                 Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}

@@ -1,7 +1,7 @@
 //! The table of processes: who each is, and what it used since its last row.
 //!
 //! It is fed by samples of `/proc`, by the scheduler's exact times, by exec and exit records, and by asking `/proc` about
-//! a process that is first met on a socket. A process is its pid and its start in ticks, as far as `/proc` tells it. That is
+//! a process that is first met on a socket, which is answered later. A process is its pid and its start in ticks, as far as `/proc` tells it. That is
 //! enough: the kernel gives pids in turn, so one comes again within a tick of 10 ms only to who asks for it by `set_tid`.
 //!
 //! Precision: with the `sched` probe, CPU, run queue and switches are exact, and divided between user and kernel mode as
@@ -10,7 +10,7 @@
 
 mod rows;
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, collections::BTreeMap, rc::Rc, sync::Arc};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -23,7 +23,7 @@ pub(crate) use self::rows::exit_code;
 use self::rows::{Interval, States, Totals};
 use crate::{
     clocks::Clocks,
-    facts::{Facts, Identity, ProcessSample, Stat, TICK_NS, Usage},
+    facts::{Identity, ProcessFacts, ProcessSample, Question, Stat, TICK_NS, Usage},
     sampler::arguments,
     services::{Placement, placement},
 };
@@ -34,6 +34,11 @@ const EXIT_GRACE_NS: u64 = 200_000_000;
 const EXIT_WAIT_NS: u64 = 5_000_000_000;
 /// Processes read from `/proc` per second because something else than a sample met them first.
 const READS_PER_SECOND: u32 = 256;
+/// Processes asked about whose answers are waited for; and ticks after which they are no more.
+const MAX_PENDING: usize = 4096;
+const PENDING_TICKS: u8 = 2;
+/// Users whose names are remembered.
+const MAX_USERS: usize = 1 << 16;
 /// What starts services and containers: the children are about to move to a cgroup of their own.
 const MANAGERS: [&str; 8] = ["systemd", "containerd-shim", "runc", "crun", "conmon", "dockerd", "kubelet", "init"];
 
@@ -60,14 +65,35 @@ pub struct Info {
     pub container: Option<Arc<str>>,
     /// Whether more than the pid is known.
     known: bool,
+    /// `/proc` was asked who it is, and the answer is waited for.
+    waits: Cell<bool>,
     /// Set when the process became something else: who holds this should ask again.
     superseded: Cell<bool>,
 }
 
 impl Info {
-    /// Whether more than the pid is known.
+    /// Whether more than the pid is known, and no better answer is on its way.
     pub fn is_known(&self) -> bool {
+        self.known && !self.waits.get()
+    }
+
+    /// Whether more than the pid is known.
+    pub fn is_named(&self) -> bool {
         self.known
+    }
+
+    /// The same, for who did not hold it before.
+    fn again(&self) -> Self {
+        Self {
+            command: self.command.clone(),
+            arguments: self.arguments.clone(),
+            user: self.user.clone(),
+            service: self.service.clone(),
+            container: self.container.clone(),
+            waits: self.waits.clone(),
+            superseded: Cell::new(false),
+            ..*self
+        }
     }
 
     /// Whether the process has become something else since.
@@ -86,7 +112,7 @@ struct Process {
     placement: Option<Placement>,
     /// Whether it is from its own.
     placed: bool,
-    /// `/proc` was asked about it in vain.
+    /// `/proc` was asked about it.
     asked: bool,
     /// Program started, wall clock, ns; a sample begun before knows only the one before.
     executed_ns: i64,
@@ -132,6 +158,17 @@ pub struct Processes {
     begun_ns: i64,
     samples: u64,
     reads_left: u32,
+    /// Processes that `/proc` is to be asked about, or was, since how many ticks.
+    pending: BTreeMap<u32, Pending>,
+    questions: Vec<Question>,
+    /// Questions that were not answered in time, or not asked, since the last look.
+    unanswered: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Pending {
+    asked: bool,
+    ticks: u8,
 }
 
 impl Default for Processes {
@@ -152,6 +189,9 @@ impl Default for Processes {
             begun_ns: i64::MAX,
             samples: 0,
             reads_left: READS_PER_SECOND,
+            pending: BTreeMap::new(),
+            questions: Vec::new(),
+            unanswered: 0,
         }
     }
 }
@@ -165,7 +205,40 @@ impl Processes {
     /// Once a second.
     pub fn tick(&mut self, now_ns: u64, clocks: &Clocks, rows: &mut Vec<tables::Process>) {
         self.reads_left = READS_PER_SECOND;
+        let mut late = Vec::new();
+        for (pid, pending) in &mut self.pending {
+            pending.ticks += 1;
+            if pending.ticks >= PENDING_TICKS {
+                late.push(*pid);
+            } else if !pending.asked && self.reads_left > 0 {
+                self.reads_left -= 1;
+                pending.asked = true;
+                self.questions.push(Question::Process(*pid));
+            }
+        }
+        self.unanswered += late.len() as u64;
+        late.into_iter().for_each(|pid| self.settle(pid));
         self.write_ended(now_ns, clocks, rows);
+    }
+
+    /// What it wants to know.
+    pub fn questions(&mut self) -> std::vec::Drain<'_, Question> {
+        self.questions.drain(..)
+    }
+
+    /// Questions that were not answered in time, or not asked, since the last look.
+    pub fn unanswered(&mut self) -> u64 {
+        std::mem::take(&mut self.unanswered)
+    }
+
+    /// Whether an answer is waited for that tells who has this pid.
+    pub fn is_pending(&self, pid: u32) -> bool {
+        self.pending.contains_key(&pid)
+    }
+
+    /// Who has this pid, as far as known.
+    pub fn info(&self, pid: u32) -> Option<Rc<Info>> {
+        self.current(pid).map(|process| process.info.clone())
     }
 
     /// How many processes are in the table.
@@ -183,15 +256,15 @@ impl Processes {
         self.current(pid).is_some_and(|process| process.exit.is_none())
     }
 
-    /// The service of a process that had this pid of late.
-    pub fn service(&self, pid: u32) -> Arc<str> {
-        self.current(pid).map_or_else(|| self.unknown.clone(), |process| process.info.service.clone())
+    /// The service of a process of which nothing is known.
+    pub fn unknown(&self) -> Arc<str> {
+        self.unknown.clone()
     }
 
     /// Who has this pid; asks `/proc` where the cgroup is not known yet.
-    pub fn lookup(&mut self, pid: u32, clocks: &Clocks, facts: &mut dyn Facts) -> Rc<Info> {
+    pub fn lookup(&mut self, pid: u32) -> Rc<Info> {
         if !self.current(pid).is_some_and(|process| process.placed || process.asked) {
-            self.ask(pid, clocks, facts);
+            self.ask(pid);
         }
         match self.current(pid) {
             Some(process) => process.info.clone(),
@@ -213,14 +286,16 @@ impl Processes {
     }
 
     /// A process replaced its program.
-    pub fn exec(&mut self, event: &ExecEvent, clocks: &Clocks, facts: &mut dyn Facts) -> Rc<Info> {
+    pub fn exec(&mut self, event: &ExecEvent, clocks: &Clocks) -> Rc<Info> {
         let key = (event.header.pid, event.start_ns / TICK_NS);
         self.insert(key, clocks);
         let place = self.table[&key].placement.clone().or_else(|| self.inherited(event.parent_pid));
         let length = (event.arguments_len as usize).min(event.arguments.len());
         let stat = self.stat(key, event.parent_pid, &event.comm);
         let identity =
-            self.info(&stat, event.user_id, arguments(&event.arguments[..length]), place.as_ref(), clocks, facts);
+            self.described(&stat, event.user_id, arguments(&event.arguments[..length]), place.as_ref(), clocks);
+        // What it was before does not matter any more.
+        self.settle(key.0);
         let process = self.table.get_mut(&key).expect("inserted above");
         process.executed_ns = clocks.wall(event.header.time_ns);
         process.asked = false;
@@ -228,28 +303,35 @@ impl Processes {
         let unplaced = place.is_none();
         process.placement = place;
         if unplaced {
-            self.ask(key.0, clocks, facts);
+            self.ask(key.0);
         }
         self.table[&key].info.clone()
     }
 
     /// The last thread of a process ended; its row follows when the scheduler's last times of it are in.
-    pub fn exit(&mut self, event: &ExitEvent, clocks: &Clocks, facts: &mut dyn Facts) -> Rc<Info> {
+    /// True where it was not told before: each of the threads that end together tells it.
+    pub fn exit(&mut self, event: &ExitEvent, clocks: &Clocks) -> (Rc<Info>, bool) {
         let key = (event.header.pid, event.start_ns / TICK_NS);
         self.insert(key, clocks);
         if !self.table[&key].identified {
             let place = self.inherited(event.parent_pid);
             let stat = self.stat(key, event.parent_pid, &event.comm);
             let arguments = self.empty.clone();
-            let info = self.info(&stat, event.user_id, arguments, place.as_ref(), clocks, facts);
+            let info = self.described(&stat, event.user_id, arguments, place.as_ref(), clocks);
             replace(self.table.get_mut(&key).expect("inserted above"), info);
         }
         let process = self.table.get_mut(&key).expect("inserted above");
-        if process.exit.is_none() {
-            process.exit = Some(Box::new(*event));
-            self.ended.push(key);
+        let first = process.exit.is_none();
+        match &mut process.exit {
+            Some(known) => complete(known, event),
+            None => {
+                process.exit = Some(Box::new(*event));
+                self.ended.push(key);
+            }
         }
-        process.info.clone()
+        let info = process.info.clone();
+        self.settle(key.0);
+        (info, first)
     }
 
     /// The scheduler's times since it last told.
@@ -258,7 +340,6 @@ impl Processes {
         times: &[(ProcessKey, ProcessTimes)],
         now_ns: u64,
         clocks: &Clocks,
-        facts: &mut dyn Facts,
         rows: &mut Vec<tables::Process>,
     ) {
         self.scheduler = true;
@@ -267,7 +348,7 @@ impl Processes {
             let key = (key.pid, key.start_ns / TICK_NS);
             if !self.table.contains_key(&key) {
                 self.insert(key, clocks);
-                self.ask(key.0, clocks, facts);
+                self.ask(key.0);
             }
             let sum = &mut self.table.get_mut(&key).expect("inserted above").times;
             sum.cpu_ns += times.cpu_ns;
@@ -280,13 +361,7 @@ impl Processes {
 
     /// All processes at the end of an interval: a row for each. At the first sample, which is where counting begins, only
     /// for those that started since records came.
-    pub fn sample(
-        &mut self,
-        sample: &ProcessSample,
-        clocks: &Clocks,
-        facts: &mut dyn Facts,
-        rows: &mut Vec<tables::Process>,
-    ) {
+    pub fn sample(&mut self, sample: &ProcessSample, clocks: &Clocks, rows: &mut Vec<tables::Process>) {
         self.samples += 1;
         for (_, stranger) in self.strangers.drain() {
             stranger.superseded.set(true);
@@ -299,12 +374,12 @@ impl Processes {
             let process = &self.table[&key];
             let outdated = process.executed_ns > sample.end_ns;
             match &observed.identity {
-                Some(identity) if !outdated => self.identify(stat, identity, clocks, facts),
-                None if !process.identified => self.ask(stat.pid, clocks, facts),
+                Some(identity) if !outdated => self.identify(stat, identity, clocks),
+                None if !process.identified => self.ask(stat.pid),
                 _ => {}
             }
             if !self.table[&key].identified {
-                self.identify(stat, &Identity { user_id: u32::MAX, ..Identity::default() }, clocks, facts);
+                self.identify(stat, &Identity { user_id: u32::MAX, ..Identity::default() }, clocks);
             }
             let process = self.table.get_mut(&key).expect("inserted above");
             process.seen = self.samples;
@@ -439,35 +514,73 @@ impl Processes {
             service: self.unknown.clone(),
             container: None,
             known: false,
+            waits: Cell::new(false),
             superseded: Cell::new(false),
         })
     }
 
-    /// Asks `/proc` about the process that has a pid now.
-    fn ask(&mut self, pid: u32, clocks: &Clocks, facts: &mut dyn Facts) {
-        if self.reads_left == 0 {
+    /// Takes in what `/proc` says about a process that was asked about.
+    pub fn answer(&mut self, pid: u32, found: Option<&ProcessFacts>, clocks: &Clocks) {
+        if let Some(found) = found {
+            let key = (pid, found.stat.start_ticks);
+            let outdated = |process: &Process| process.executed_ns > clocks.wall(found.read_ns);
+            if found.read_ns != 0 && self.table.get(&key).is_some_and(outdated) {
+                // It was another program then; that it is this one now, it was asked about again.
+                return;
+            }
+            self.insert(key, clocks);
+            self.identify(&found.stat, &found.identity, clocks);
+        }
+        self.settle(pid);
+    }
+
+    /// Takes in the name of a user.
+    pub fn name_user(&mut self, user_id: u32, name: Option<&Arc<str>>) {
+        let Some(name) = name else { return };
+        let Some(number) = self.users.insert(user_id, name.clone()) else { return };
+        for process in self.table.values_mut().filter(|process| process.info.user == number) {
+            process.info.superseded.set(true);
+            process.info = Rc::new(Info { user: name.clone(), ..process.info.again() });
+        }
+    }
+
+    /// No answer is waited for any more.
+    fn settle(&mut self, pid: u32) {
+        if self.pending.remove(&pid).is_some()
+            && let Some(process) = self.current(pid)
+        {
+            process.info.waits.set(false);
+        }
+    }
+
+    /// Has `/proc` asked about the process that has a pid now.
+    fn ask(&mut self, pid: u32) {
+        if self.pending.contains_key(&pid) {
             return;
         }
-        self.reads_left -= 1;
-        match facts.process(pid) {
-            Some(found) => {
-                self.insert((pid, found.stat.start_ticks), clocks);
-                self.identify(&found.stat, &found.identity, clocks, facts);
-            }
-            None => {
-                if let Some(start) = self.current.get(&pid) {
-                    self.table.get_mut(&(pid, *start)).expect("current processes are in the table").asked = true;
-                }
-            }
+        if self.pending.len() >= MAX_PENDING {
+            self.unanswered += 1;
+            return;
+        }
+        let asked = self.reads_left > 0;
+        if asked {
+            self.reads_left -= 1;
+            self.questions.push(Question::Process(pid));
+        }
+        self.pending.insert(pid, Pending { asked, ticks: 0 });
+        if let Some(start) = self.current.get(&pid) {
+            let process = self.table.get_mut(&(pid, *start)).expect("current processes are in the table");
+            process.asked = true;
+            process.info.waits.set(true);
         }
     }
 
     /// Takes in what `/proc` says about a process that is in the table.
-    fn identify(&mut self, stat: &Stat, identity: &Identity, clocks: &Clocks, facts: &mut dyn Facts) {
+    fn identify(&mut self, stat: &Stat, identity: &Identity, clocks: &Clocks) {
         let own = (!identity.cgroup.is_empty()).then(|| placement(&identity.cgroup, identity.host_name.as_deref()));
         let placed = own.is_some();
         let place = own.or_else(|| self.inherited(stat.parent_pid));
-        let info = self.info(stat, identity.user_id, identity.arguments.clone(), place.as_ref(), clocks, facts);
+        let info = self.described(stat, identity.user_id, identity.arguments.clone(), place.as_ref(), clocks);
         if let Some(process) = self.table.get_mut(&(stat.pid, stat.start_ticks)) {
             process.placement = place;
             process.placed = placed;
@@ -491,21 +604,30 @@ impl Processes {
         Stat { pid: key.0, start_ticks: key.1, parent_pid, command, ..Stat::default() }
     }
 
-    fn info(
+    fn described(
         &mut self,
         stat: &Stat,
         user_id: u32,
         arguments: Arc<str>,
         place: Option<&Placement>,
         clocks: &Clocks,
-        facts: &mut dyn Facts,
     ) -> Info {
         let service = match place.and_then(|place| place.service.clone()) {
             _ if stat.kernel_thread => self.kernel.clone(),
             Some(service) => service,
             None => stat.command.clone(),
         };
-        let name = || facts.user(user_id).unwrap_or_else(|| user_id.to_string().into());
+        let user = match self.users.get(&user_id) {
+            Some(user) => user.clone(),
+            None => {
+                let number: Arc<str> = user_id.to_string().into();
+                if self.users.len() < MAX_USERS {
+                    self.users.insert(user_id, number.clone());
+                    self.questions.push(Question::User(user_id));
+                }
+                number
+            }
+        };
         Info {
             pid: stat.pid,
             start_ticks: stat.start_ticks,
@@ -513,19 +635,37 @@ impl Processes {
             parent_pid: stat.parent_pid,
             command: stat.command.clone(),
             arguments,
-            user: self.users.entry(user_id).or_insert_with(name).clone(),
+            user,
             service,
             container: place.and_then(|place| place.container.clone()),
             known: true,
+            waits: Cell::new(false),
             superseded: Cell::new(false),
         }
+    }
+}
+
+/// Takes in what another of the threads tells that ended together: totals only grow, and the largest number stands for unknown.
+fn complete(known: &mut ExitEvent, event: &ExitEvent) {
+    for (known, told) in [
+        (&mut known.user_ns, event.user_ns),
+        (&mut known.system_ns, event.system_ns),
+        (&mut known.max_rss_bytes, event.max_rss_bytes),
+        (&mut known.read_bytes, event.read_bytes),
+        (&mut known.written_bytes, event.written_bytes),
+        (&mut known.minor_faults, event.minor_faults),
+        (&mut known.major_faults, event.major_faults),
+        (&mut known.voluntary_switches, event.voluntary_switches),
+        (&mut known.involuntary_switches, event.involuntary_switches),
+    ] {
+        *known = told.max(*known);
     }
 }
 
 /// Gives a process another identity; what is the same stays the same object.
 fn replace(process: &mut Process, info: Info) {
     // The start time once told stays, whatever the wall clock does.
-    let info = Info { start_time_ns: process.info.start_time_ns, ..info };
+    let info = Info { start_time_ns: process.info.start_time_ns, waits: process.info.waits.clone(), ..info };
     process.identified = true;
     if *process.info != info {
         process.info.superseded.set(true);

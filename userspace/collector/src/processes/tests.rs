@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    facts::Observed,
+    facts::{Fact, Facts, Observed},
     testing::{EPOCH, FakeFacts, MS, SECOND, clock, exec, exit, identity, observed, times},
 };
 
@@ -21,25 +21,50 @@ impl Bench {
 
     fn sample(&mut self, second: u64, processes: Vec<Observed>) -> Vec<tables::Process> {
         let sample = ProcessSample { end_ns: EPOCH + (second * SECOND) as i64, processes };
-        self.processes.sample(&sample, &self.clocks, &mut self.facts, &mut self.rows);
+        self.processes.sample(&sample, &self.clocks, &mut self.rows);
+        self.answer();
         std::mem::take(&mut self.rows)
     }
 
     fn drain(&mut self, now_ns: u64, all: &[(ProcessKey, ProcessTimes)]) -> Vec<tables::Process> {
-        self.processes.times(all, now_ns, &self.clocks, &mut self.facts, &mut self.rows);
+        self.processes.times(all, now_ns, &self.clocks, &mut self.rows);
+        self.answer();
         std::mem::take(&mut self.rows)
     }
 
     fn exec(&mut self, event: &ExecEvent) -> Rc<Info> {
-        self.processes.exec(event, &self.clocks, &mut self.facts)
+        self.processes.exec(event, &self.clocks);
+        self.answer();
+        self.processes.info(event.header.pid).unwrap()
     }
 
     fn exit(&mut self, event: &ExitEvent) -> Rc<Info> {
-        self.processes.exit(event, &self.clocks, &mut self.facts)
+        self.processes.exit(event, &self.clocks);
+        self.answer();
+        self.processes.info(event.header.pid).unwrap()
     }
 
     fn lookup(&mut self, pid: u32) -> Rc<Info> {
-        self.processes.lookup(pid, &self.clocks, &mut self.facts)
+        let before = self.processes.lookup(pid);
+        self.answer();
+        if before.superseded() { self.processes.lookup(pid) } else { before }
+    }
+
+    /// Answers at once what is asked.
+    fn answer(&mut self) {
+        loop {
+            let questions: Vec<_> = self.processes.questions().collect();
+            if questions.is_empty() {
+                return;
+            }
+            for question in questions {
+                match self.facts.answer(question) {
+                    Fact::Process(pid, found) => self.processes.answer(pid, found.as_ref(), &self.clocks),
+                    Fact::User(user_id, name) => self.processes.name_user(user_id, name.as_ref()),
+                    Fact::Unreadable(..) => unreachable!("the pipeline asks for that"),
+                }
+            }
+        }
     }
 }
 
@@ -196,4 +221,55 @@ fn encrypted_connections_are_reported_once_per_process() {
     let info = bench.lookup(70);
     assert_eq!(bench.processes.first_encrypted(&info, "postgres"), Some(true));
     assert_eq!(bench.processes.first_encrypted(&info, "postgres"), Some(false));
+}
+
+#[test]
+fn threads_that_end_together_are_one_end() {
+    let mut bench = Bench::new();
+    bench.sample(5, vec![observed(42, 100, "db", (1, 1))]);
+    let told = |at_ms, written_bytes, minor_faults| {
+        let event = exit(6 * SECOND + at_ms * MS, 42, SECOND, 9);
+        ExitEvent { written_bytes, minor_faults, ..event }
+    };
+    let ends = [told(0, 1000, 70), told(1, 16_000, 90), told(2, 15_000, 89)];
+    let first = ends.map(|event| bench.processes.exit(&event, &bench.clocks).1);
+    assert_eq!(first, [true, false, false]);
+    let rows = bench.drain(7 * SECOND, &[]);
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].written_bytes, rows[0].minor_faults, rows[0].exit_code), (Some(16_000), 90, Some(137)));
+}
+
+#[test]
+fn answers_that_do_not_come_are_not_waited_for() {
+    let mut bench = Bench::new();
+    let tick = |bench: &mut Bench, second| bench.processes.tick(second * SECOND, &bench.clocks, &mut bench.rows);
+    bench.processes.exec(&exec(5 * SECOND, 42, 5 * SECOND, 1, "db"), &bench.clocks);
+    let info = bench.processes.lookup(42);
+    assert!(bench.processes.is_pending(42) && !info.is_known());
+    tick(&mut bench, 6);
+    assert!(bench.processes.is_pending(42));
+    tick(&mut bench, 7);
+    assert!(!bench.processes.is_pending(42) && info.is_known());
+    assert_eq!(bench.processes.unanswered(), 1);
+    // What was read of the process before it became this program, says nothing of it.
+    bench.facts.add(42, 500, "shell", "0::/user.slice\n");
+    let mut found = bench.facts.processes[&42].clone();
+    found.read_ns = 4 * SECOND;
+    bench.processes.answer(42, Some(&found), &bench.clocks);
+    assert_eq!(&*bench.processes.info(42).unwrap().command, "db");
+    found.read_ns = 8 * SECOND;
+    bench.processes.answer(42, Some(&found), &bench.clocks);
+    assert_eq!(&*bench.processes.info(42).unwrap().command, "shell");
+}
+
+#[test]
+fn a_hundred_thousand_processes_are_asked_about_in_turn() {
+    let mut bench = Bench::new();
+    for pid in 1..=100_000 {
+        bench.processes.lookup(pid);
+    }
+    assert_eq!(bench.processes.questions().count(), READS_PER_SECOND as usize);
+    assert_eq!(bench.processes.unanswered(), 100_000 - MAX_PENDING as u64);
+    bench.processes.tick(SECOND, &bench.clocks, &mut bench.rows);
+    assert_eq!(bench.processes.questions().count(), READS_PER_SECOND as usize);
 }

@@ -4,29 +4,14 @@ use hitscope_schemas::{connections::CLIENT, event::KIND_DNS};
 
 use super::*;
 use crate::{
+    clocks::Clocks,
+    facts::Facts,
     pipeline::Pipeline,
     replay,
     rows::Rows,
     settings::Settings,
     testing::{FakeFacts, SECOND, clock, dns_answer, exec, exit, header, observed, segment, socket, times},
 };
-
-/// Fake facts, recorded as the main loop records live ones.
-struct Recorded<'a>(&'a mut FakeFacts, &'a mut Recorder);
-
-impl Facts for Recorded<'_> {
-    fn process(&mut self, pid: u32) -> Option<ProcessFacts> {
-        let answer = self.0.process(pid);
-        self.1.process(pid, answer.as_ref());
-        answer
-    }
-
-    fn user(&mut self, user_id: u32) -> Option<Arc<str>> {
-        let answer = self.0.user(user_id);
-        self.1.user(user_id, answer.as_deref());
-        answer
-    }
-}
 
 /// Feeds a bit of everything to a pipeline and a recording.
 fn record(path: &Path) -> Rows {
@@ -37,9 +22,24 @@ fn record(path: &Path) -> Rows {
     let mut rows = Rows::default();
     let mut feed = |input: Input<'_>| {
         recorder.input(&input);
-        pipeline.handle(input, &mut Recorded(&mut facts, &mut recorder));
+        pipeline.handle(input);
+        // As the main loop does; an answer may raise more questions.
+        loop {
+            let questions: Vec<_> = pipeline.questions().collect();
+            if questions.is_empty() {
+                break;
+            }
+            for question in questions {
+                let fact = facts.answer(question);
+                recorder.input(&Input::Fact(&fact));
+                pipeline.handle(Input::Fact(&fact));
+            }
+        }
         rows.append(&mut pipeline.take_rows());
     };
+    let mut earlier = Clocks::default();
+    earlier.set(clock(3 * SECOND + 77_000_000));
+    feed(Input::Boot(earlier.boot()));
     feed(Input::Event(Event::Clock(clock(4 * SECOND))));
     feed(Input::Note("start", "a test"));
     let sample = |second: u64, ticks| ProcessSample {

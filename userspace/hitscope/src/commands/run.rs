@@ -1,4 +1,10 @@
-use std::{net::TcpListener, os::unix::fs::MetadataExt, path::Path, process::ExitCode, sync::mpsc};
+use std::{
+    net::TcpListener,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, mpsc},
+};
 
 use hitscope_collector::run::{Output, Place, run as collect, tables};
 use hitscope_history::{Writer, folder::Access};
@@ -49,7 +55,7 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
         None
     } else {
         let launch = Launch::new(&sources, &config.data_dir, account.clone(), verbose)?;
-        let keeper = Keeper::start(launch, notes)?;
+        let keeper = Keeper::start(launch, notes, Arc::clone(&stop))?;
         println!("the page is at http://{} (served as {})", config.server.listen, user(account.as_ref()));
         Some(keeper)
     };
