@@ -331,6 +331,11 @@ impl Pipeline {
     fn exec(&mut self, event: &ExecEvent) {
         self.counters.executed += 1;
         self.now_ns = self.now_ns.max(event.header.time_ns);
+        let pid = event.header.pid;
+        if let Some(before) = self.processes.info(pid).filter(|before| before.is_named()) {
+            // What waits is of the program that it was.
+            self.release(pid, Some(&before));
+        }
         let info = self.processes.exec(event, &self.clocks);
         if self.may_write_event() {
             self.hold(info.pid, Waiting::Exec(self.clocks.wall(event.header.time_ns)));

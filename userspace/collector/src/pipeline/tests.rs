@@ -428,6 +428,19 @@ fn hits_wait_for_who_is_asked_about_and_not_for_long() {
 }
 
 #[test]
+fn each_program_that_a_process_becomes_is_told_as_itself() {
+    let mut bench = Bench { answers: false, ..Bench::new(Settings::default()) };
+    bench.event(Event::Exec(&exec(6 * SECOND, 60, 5 * SECOND, 1, "sh -c job")));
+    bench.event(Event::Exec(&exec(6 * SECOND + MS, 60, 5 * SECOND, 1, "job --all")));
+    bench.facts.add(60, 500, "job", "0::/system.slice/job.service\n");
+    let fact = bench.facts.answer(Question::Process(60));
+    bench.pipeline.handle(Input::Fact(&fact));
+    let rows = bench.tick(7 * SECOND).events;
+    let told: Vec<_> = rows.iter().map(|row| (&*row.detail, &*row.service)).collect();
+    assert_eq!(told, [("sh -c job", "sh"), ("job", "job")]);
+}
+
+#[test]
 fn what_waits_is_bounded() {
     let mut bench = Bench { answers: false, ..Bench::new(Settings::default()) };
     bench.connect();
