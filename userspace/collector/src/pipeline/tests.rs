@@ -441,6 +441,19 @@ fn each_program_that_a_process_becomes_is_told_as_itself() {
 }
 
 #[test]
+fn a_sample_that_comes_before_the_answer_ends_no_connection() {
+    let mut bench = Bench { answers: false, ..Bench::new(Settings::default()) };
+    bench.connect();
+    let sample = ProcessSample { end_ns: EPOCH + 5 * SECOND as i64, processes: vec![] };
+    bench.pipeline.handle(Input::Processes(&sample));
+    bench.query(6 * SECOND, MS, "select 1");
+    let fact = bench.facts.answer(Question::Process(SERVER));
+    bench.pipeline.handle(Input::Fact(&fact));
+    let rows = bench.tick(7 * SECOND);
+    assert_eq!((rows.operations.len(), &*rows.operations[0].service), (1, "postgresql"));
+}
+
+#[test]
 fn what_waits_is_bounded() {
     let mut bench = Bench { answers: false, ..Bench::new(Settings::default()) };
     bench.connect();

@@ -251,9 +251,9 @@ impl Processes {
         self.table.is_empty()
     }
 
-    /// Whether a process with this pid is there, as far as known.
+    /// Whether a process with this pid is there, as far as known; one that is asked about may be.
     pub fn alive(&self, pid: u32) -> bool {
-        self.current(pid).is_some_and(|process| process.exit.is_none())
+        self.is_pending(pid) || self.current(pid).is_some_and(|process| process.exit.is_none())
     }
 
     /// The service of a process of which nothing is known.
