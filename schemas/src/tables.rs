@@ -485,7 +485,7 @@ pub fn reference() -> String {
     let mut page = String::from(
         "# Tables\n\nGenerated from `schemas/src/tables.rs`; do not edit.\n\nEach lies under \
          `<data-dir>/history/<table>/date=YYYY-MM-DD/host=<host>/<cube start, UTC>.parquet`; `date` and `host` are \
-         columns too.\n",
+         columns too. What the server writes, `alerts`, lies the same way under `<data-dir>/server/`.\n",
     );
     for table in all() {
         let _ = write!(page, "\n## {}\n\n{} Sorted by {}.\n\n", table.name, table.doc, table.sort.join(", "));

@@ -4,6 +4,7 @@
 //! <data-dir>/status.json
 //! <data-dir>/history/<table>/date=YYYY-MM-DD/host=<host>/<cube start>.parquet    closed cubes
 //! <data-dir>/open/<table>/host=<host>/<cube start>.<part>.arrows                 open cubes, Arrow IPC streams
+//! <data-dir>/server/…                                                            the same, of what the server writes
 //! ```
 //! A name with a leading dot is never data: temporary files and locks.
 
@@ -64,6 +65,14 @@ impl Access {
         }
         Ok(())
     }
+}
+
+/// The tables that the server writes, into a part of the folder that is its own: it need not be able to write anywhere else.
+pub(crate) const SERVERS_TABLES: [&str; 1] = ["alerts"];
+
+/// The part of a data folder that is the server's own.
+pub fn servers_part(data_dir: &Path) -> PathBuf {
+    data_dir.join("server")
 }
 
 /// The start of the cube that a time belongs to, both in ns since the epoch.

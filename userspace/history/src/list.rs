@@ -62,12 +62,22 @@ impl HistoryFile {
 /// # Errors
 /// [`Error::Io`] where a folder cannot be read; a folder that does not exist has no files.
 pub fn list(data_dir: &Path, table: &str, times_ns: Range<u64>) -> Result<Vec<HistoryFile>, Error> {
+    let mut files = list_in(data_dir, table, &times_ns)?;
+    if folder::SERVERS_TABLES.contains(&table) {
+        // Versions that kept them beside the collector's left files there.
+        files.extend(list_in(&folder::servers_part(data_dir), table, &times_ns)?);
+    }
+    files.sort_by(|a, b| (a.cube_start_ns, &a.host, a.part).cmp(&(b.cube_start_ns, &b.host, b.part)));
+    Ok(files)
+}
+
+fn list_in(data_dir: &Path, table: &str, times_ns: &Range<u64>) -> Result<Vec<HistoryFile>, Error> {
     // First the open cubes: one that is closed in between is then in both lists, and hidden.
     let mut open = Vec::new();
     for (host, folder) in hosts(&data_dir.join("open").join(table))? {
         for (name, path) in folder::entries(&folder)? {
             let Some((cube_start_ns, part)) = folder::parse_part(&name) else { continue };
-            if overlaps(cube_start_ns, &times_ns)
+            if overlaps(cube_start_ns, times_ns)
                 && let Some(file) = stat(path, &host, cube_start_ns, Some(part))?
             {
                 open.push(file);
@@ -76,13 +86,13 @@ pub fn list(data_dir: &Path, table: &str, times_ns: Range<u64>) -> Result<Vec<Hi
     }
     let mut files = Vec::new();
     for (name, folder) in folder::entries(&folder::history_folder(data_dir, table))? {
-        if !name.strip_prefix("date=").is_some_and(|date| day_overlaps(date, &times_ns)) {
+        if !name.strip_prefix("date=").is_some_and(|date| day_overlaps(date, times_ns)) {
             continue;
         }
         for (host, folder) in hosts(&folder)? {
             for (name, path) in folder::entries(&folder)? {
                 let Some(cube_start_ns) = folder::parse_closed(&name) else { continue };
-                if !overlaps(cube_start_ns, &times_ns) {
+                if !overlaps(cube_start_ns, times_ns) {
                     continue;
                 }
                 let same = |file: &HistoryFile| file.cube_start_ns == cube_start_ns && file.host == host;
@@ -96,7 +106,6 @@ pub fn list(data_dir: &Path, table: &str, times_ns: Range<u64>) -> Result<Vec<Hi
         }
     }
     files.append(&mut open);
-    files.sort_by(|a, b| (a.cube_start_ns, &a.host, a.part).cmp(&(b.cube_start_ns, &b.host, b.part)));
     Ok(files)
 }
 

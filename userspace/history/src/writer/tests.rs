@@ -6,7 +6,7 @@ use std::{
 
 use arrow::datatypes::UInt64Type;
 use hitscope_base::{Size, Span};
-use hitscope_schemas::tables::{Event, Hitmap, VERSION_KEY};
+use hitscope_schemas::tables::{Alert, Event, Hitmap, VERSION_KEY};
 use parquet::{
     arrow::arrow_reader::ParquetRecordBatchReaderBuilder,
     file::{
@@ -501,4 +501,24 @@ fn a_full_disk_corrupts_nothing_and_what_it_does_not_take_waits_or_is_counted() 
     let output = child(test, "disk full", dir.path()).wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("disk full: all well"), "{said}");
+}
+
+#[test]
+fn what_the_server_writes_is_found_in_its_part_of_the_folder_and_where_it_was_before() {
+    let dir = tempfile::tempdir().unwrap();
+    for (root, state) in [(dir.path().to_owned(), "firing"), (crate::folder::servers_part(dir.path()), "resolved")] {
+        let mut writer = Writer::open(&root, HOST, &[Alert::table()], Settings::keep_all()).unwrap().0;
+        writer.append(vec![Alert {
+            time: 1,
+            rule: "a".into(),
+            severity: "info".into(),
+            state: state.into(),
+            labels: "{}".into(),
+            value: None,
+            message: "".into(),
+            delivery: "none".into(),
+        }]);
+        writer.flush(1).unwrap();
+    }
+    assert_eq!((rows(dir.path(), "alerts"), rows(dir.path(), "events")), (2, 0));
 }

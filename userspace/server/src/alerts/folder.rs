@@ -10,13 +10,9 @@ use std::{
 };
 
 use hitscope_base::{Durability, replace_file};
+use hitscope_history::folder::servers_part;
 use ring::digest;
 use serde::{Deserialize, Serialize};
-
-/// Where the server keeps what is its own.
-pub fn servers_folder(data_dir: &Path) -> PathBuf {
-    data_dir.join("server")
-}
 
 /// What tells a data folder from its copies, and stays the same over starts of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,14 +61,14 @@ impl Identity {
 /// When that cannot be written down.
 pub fn adopt(data_dir: &Path) -> io::Result<()> {
     let identity = serde_json::to_vec(&Identity::of(data_dir)?)?;
-    let folder = servers_folder(data_dir);
+    let folder = servers_part(data_dir);
     fs::create_dir_all(&folder)?;
     replace_file(&folder.join(ADOPTED), 0o644, Durability::Synced, |file| file.write_all(&identity))
 }
 
 /// Takes back what [`adopt`] wrote, if it is of this very folder.
 pub fn take_adoption(data_dir: &Path, identity: &Identity) -> bool {
-    let path = servers_folder(data_dir).join(ADOPTED);
+    let path = servers_part(data_dir).join(ADOPTED);
     let written = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Identity>(&text).ok());
     written.is_some_and(|written| written == *identity && fs::remove_file(&path).is_ok())
 }
@@ -101,7 +97,7 @@ impl Lock {
     /// # Errors
     /// Why not.
     pub fn take(data_dir: &Path) -> Result<Self, NotLocked> {
-        let folder = servers_folder(data_dir);
+        let folder = servers_part(data_dir);
         let path = folder.join(".lock");
         let open = || {
             fs::create_dir_all(&folder)?;

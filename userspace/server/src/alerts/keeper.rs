@@ -14,7 +14,7 @@ use std::{
 };
 
 use hitscope_base::{Durability, replace_file};
-use hitscope_history::{Writer, status};
+use hitscope_history::{Writer, folder::servers_part, status};
 use hitscope_schemas::tables::{self, Row};
 use tokio::sync::watch;
 
@@ -391,7 +391,7 @@ impl Work {
     fn keep_rows(&mut self, rows: Vec<(u64, tables::Alert)>, now: Now) {
         if self.writer.is_none() && now.steady_ns >= self.reopen_ns {
             let Kept { data_dir, host, history, .. } = &self.kept;
-            match Writer::open(data_dir, host, &[tables::Alert::table()], history.clone()) {
+            match Writer::open(&servers_part(data_dir), host, &[tables::Alert::table()], history.clone()) {
                 Ok((writer, _)) => (self.writer, self.given) = (Some(writer), self.done.rows),
                 Err(error) => {
                     self.reopen_ns = now.steady_ns.saturating_add(REOPEN_NS);
@@ -423,7 +423,7 @@ impl Work {
 }
 
 fn state_path(data_dir: &Path) -> PathBuf {
-    folder::servers_folder(data_dir).join("alerts.json")
+    servers_part(data_dir).join("alerts.json")
 }
 
 fn read(path: &Path) -> io::Result<Option<Stored>> {

@@ -613,14 +613,15 @@ async fn a_table_that_takes_no_rows_is_told_and_holds_up_no_message() -> io::Res
     let dir = tempfile::tempdir()?;
     let slack = FakeSlack::start(&[]).await;
     happen(dir.path(), "a");
-    fs::write(dir.path().join("open/alerts"), "")?;
+    fs::create_dir_all(dir.path().join("server/open"))?;
+    fs::write(dir.path().join("server/open/alerts"), "")?;
     let server = Server::open(dir.path(), vec![rule(0)], &slack, at(0)).await;
     server.step(at(1)).await;
     server.deliver(at(2)).await;
     assert_eq!(slack.titles(), ["events: firing"]);
     assert!(server.alerts.health()["troubles"].to_string().contains("not recorded"), "{}", server.alerts.health());
     // It comes to the table when that can be written.
-    fs::remove_file(dir.path().join("open/alerts"))?;
+    fs::remove_file(dir.path().join("server/open/alerts"))?;
     for seconds in 3..20 {
         server.hear(at(seconds)).await;
     }
