@@ -11,9 +11,7 @@ use hitscope_tests::{
     Daemon, Postgres,
     confined::{NEEDED, STRANGER, UNIT, command, stranger, units_filter},
     host::{binary, python},
-    needs_probes, number,
-    postgres::succeed,
-    skip, wait_until,
+    needs_probes, number, skip, wait_until,
 };
 
 /// Numbers of the capabilities, linux/capability.h.
@@ -231,23 +229,4 @@ fn within_what_systemd_makes_of_the_unit_it_works() {
         assert_eq!(daemon.get("/api/v1/status").json()["data"], "live");
         assert!(daemon.stop().expect("it ends in time").success());
     }
-}
-
-#[test]
-fn systemd_accepts_the_unit() {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/hitscope.service");
-    let text = fs::read_to_string(unit).expect("the unit");
-    let Ok(version) = Command::new("systemd-analyze").arg("--version").output() else {
-        skip!("there is no systemd-analyze");
-    };
-    assert!(version.status.success(), "{version:?}");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let copy = folder.path().join("hitscope.service");
-    let installed = "/usr/local/bin/hitscope";
-    assert!(text.contains(installed));
-    fs::write(&copy, text.replace(installed, &binary().display().to_string())).expect("a copy of the unit");
-    let output = succeed(Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&copy));
-    let said = String::from_utf8_lossy(&output.stderr);
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("hitscope")).collect();
-    assert!(ours.is_empty(), "{ours:?}");
 }

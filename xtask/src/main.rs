@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod fuzz;
 mod kernels;
+mod package;
 mod probes;
 mod process;
 mod setup;
@@ -72,6 +73,8 @@ enum Verb {
     },
     /// Compile for arm64 on another machine, and run unit tests under emulation
     CheckArm64,
+    /// Build, and make what people install: deb, rpm, tarball and container image, in target/packages
+    Package,
     /// Measure; prints a table for docs/measurements.md
     Bench(bench::Bench),
     /// Write docs/tables.md anew from the schemas
@@ -125,6 +128,7 @@ fn carry_out(workspace: &Workspace, verb: Verb) -> Result<ExitCode> {
         Verb::TestKernels { versions, unit, kvm, .. } => {
             return Ok(exit_code(kernels::run_all(workspace, &versions, unit, kvm)?));
         }
+        Verb::Package => println!("{}", package::package(workspace)?.display()),
         Verb::CheckArm64 => return Ok(exit_code(arm64::run_all(workspace))),
         Verb::Bench(bench) => bench::run(workspace, bench)?,
         Verb::Docs => {

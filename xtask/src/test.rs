@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::process::{as_root, can_be_root, find_program, read, run, version};
 use crate::tally::Tally;
 use crate::workspace::Workspace;
-use crate::{arm64, build, fuzz, kernels, probes, setup, web};
+use crate::{arm64, build, fuzz, kernels, package, probes, setup, web};
 
 /// The crate whose tests load probes and start servers, as root.
 const LIVE: &str = "tests";
@@ -31,6 +31,7 @@ pub fn run_all(workspace: &Workspace, filter: Option<&str>) -> bool {
         if filter.is_none() {
             lints_of_probes(workspace, &mut tally);
         }
+        tally.check("packages", || package::make(workspace, package::Effort::Fast).map(drop));
         part(&mut tally, "Rust tests", |tally| rust_tests(workspace, filter, tally));
         part(&mut tally, "browser tests", |tally| browser_tests(workspace, filter, tally));
     }
@@ -260,6 +261,7 @@ fn rust_tests(workspace: &Workspace, filter: Option<&str>, tally: &mut Tally) ->
 fn environment(workspace: &Workspace) -> impl Iterator<Item = (&'static str, PathBuf)> {
     [
         ("HITSCOPE_BINARY", workspace.binary()),
+        ("HITSCOPE_PACKAGES", package::folder(workspace)),
         ("HITSCOPE_PROBES", workspace.probes_object()),
         ("HITSCOPE_PYTHON", workspace.venv().join("bin/python")),
         ("HITSCOPE_KERNELS", workspace.kernels()),

@@ -3,6 +3,7 @@
 
 mod failure;
 mod files;
+pub mod manager;
 mod secret;
 pub mod time;
 mod units;

@@ -1,12 +1,14 @@
 //! What the command lines of both programs share: arguments, logging, progress, and how figures are printed.
 
 mod arguments;
+mod generate;
 pub mod print;
 mod progress;
 
 use std::{ffi::CStr, io::IsTerminal};
 
 pub use arguments::{Alerts, AlertsAdopt, AlertsTest, Place, Query, QueryFormat, Serve, address};
+pub use generate::Generate;
 pub use progress::Progress;
 
 /// Warnings and errors of all crates; RUST_LOG or `--verbose` for more.

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use hitscope_base::manager::{State, tell_manager};
 use hitscope_history::{Writer, folder::Access};
 
 pub use crate::rows::tables;
@@ -312,6 +313,7 @@ impl<S: Source> Collector<S> {
 
     /// Empties the kernel's maps, brings what has come together to the disk, and looks after the other threads.
     fn second(&mut self) -> Result<()> {
+        tell_manager(State::Alive);
         self.drain();
         self.watch();
         self.write()?;

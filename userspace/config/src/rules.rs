@@ -79,7 +79,7 @@ mod tests {
         };
         let check = |names: &[&str]| {
             let config = crate::Config { rules: names.iter().map(rule).collect(), ..crate::Config::default() };
-            config.validate().map_err(|failure| failure.report())
+            config.validate().map_err(|invalid| invalid.failure("").report())
         };
         assert_eq!(check(&["a", "b"]), Ok(()));
         assert!(check(&["a", "a"]).unwrap_err().contains("two rules are named a"));

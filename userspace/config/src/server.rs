@@ -62,6 +62,20 @@ impl Server {
         Ok(address)
     }
 
+    /// Whether `public_url` can be part of a link.
+    ///
+    /// # Errors
+    /// A sentence, where it cannot.
+    pub fn check_public_url(&self) -> Result<(), String> {
+        let Some(url) = &self.public_url else { return Ok(()) };
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
+        match host {
+            Some(host) if !host.is_empty() && url.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(()),
+            _ => Err(format!("server.public_url {url:?} is no URL such as https://hitscope.example.org")),
+        }
+    }
+
     /// The token, from where it is configured.
     ///
     /// # Errors

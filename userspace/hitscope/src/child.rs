@@ -58,8 +58,16 @@ const ENVIRONMENT: [&str; 13] = [
 
 /// Looks after the server until it is told to stop.
 pub struct Keeper {
-    stop: mpsc::Sender<()>,
+    orders: mpsc::Sender<Order>,
     thread: JoinHandle<()>,
+}
+
+/// What the thread that looks after the server is told.
+pub enum Order {
+    /// End the server.
+    Stop,
+    /// Give this configuration to the server, and to each that is started after it.
+    Configure(Box<Sources>),
 }
 
 impl Keeper {
@@ -68,17 +76,17 @@ impl Keeper {
     ///
     /// # Errors
     /// When it cannot be started this first time.
-    pub fn start(launch: Launch, notes: mpsc::Sender<String>, ends: Arc<AtomicBool>) -> Result<Self, Failure> {
-        let (stop, stopped) = mpsc::channel();
+    pub fn start(mut launch: Launch, notes: mpsc::Sender<String>, ends: Arc<AtomicBool>) -> Result<Self, Failure> {
+        let (orders, told) = mpsc::channel();
         let (started, first_start) = mpsc::channel();
         // The kernel's signal at the parent's death is one at the death of the thread that forked; so this one forks, and lives
         // as long as the server.
         let thread = thread::Builder::new()
             .name("server-keeper".into())
-            .spawn(move || keep(&launch, &Stop { told: stopped, ends }, &started, &notes))
+            .spawn(move || keep(&mut launch, &Orders { told, ends }, &started, &notes))
             .explain("cannot start a thread")?;
         match first_start.recv() {
-            Ok(Ok(())) => Ok(Self { stop, thread }),
+            Ok(Ok(())) => Ok(Self { orders, thread }),
             Ok(Err(error)) => Err(error).explain_help(
                 "cannot start the server",
                 "the file of hitscope-server must be executable for the user that the server runs as (server.user), or use --no-serve",
@@ -87,29 +95,43 @@ impl Keeper {
         }
     }
 
+    /// Takes orders for the server.
+    pub fn orders(&self) -> mpsc::Sender<Order> {
+        self.orders.clone()
+    }
+
     /// Tells the server to end, waits for it, and kills it when it takes too long.
     pub fn stop(self) {
         // The thread has ended only if it panicked; then nothing is left to stop.
-        let _ = self.stop.send(());
+        let _ = self.orders.send(Order::Stop);
         let _ = self.thread.join();
     }
 }
 
-/// What tells to end.
-struct Stop {
-    told: mpsc::Receiver<()>,
+/// What the thread is told.
+struct Orders {
+    told: mpsc::Receiver<Order>,
     ends: Arc<AtomicBool>,
 }
 
-impl Stop {
-    /// Whether to end, after up to so long.
-    fn within(&self, timeout: Duration) -> bool {
-        let told = !matches!(self.told.recv_timeout(timeout), Err(RecvTimeoutError::Timeout));
-        told || self.ends.load(Ordering::Relaxed)
+impl Orders {
+    /// The next, waited for up to so long.
+    fn next(&self, timeout: Duration) -> Option<Order> {
+        match self.told.recv_timeout(timeout) {
+            _ if self.ends.load(Ordering::Relaxed) => Some(Order::Stop),
+            Ok(order) => Some(order),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Order::Stop),
+        }
     }
 }
 
-fn keep(launch: &Launch, stop: &Stop, first_start: &mpsc::Sender<io::Result<()>>, notes: &mpsc::Sender<String>) {
+fn keep(
+    launch: &mut Launch,
+    orders: &Orders,
+    first_start: &mpsc::Sender<io::Result<()>>,
+    notes: &mpsc::Sender<String>,
+) {
     let mut server = match launch.start() {
         Ok(server) => server,
         Err(error) => return drop(first_start.send(Err(error))),
@@ -120,7 +142,7 @@ fn keep(launch: &Launch, stop: &Stop, first_start: &mpsc::Sender<io::Result<()>>
     let (mut failures, mut in_all) = (0, 0);
     loop {
         let started = Instant::now();
-        let ended = match server.watch(stop) {
+        let ended = match server.watch(launch, orders) {
             Watched::Stop => return server.stop(),
             Watched::Ended(status) => describe(status),
         };
@@ -131,8 +153,13 @@ fn keep(launch: &Launch, stop: &Stop, first_start: &mpsc::Sender<io::Result<()>>
         // Nobody listens any more when the collector has ended already.
         let _ = notes.send(note);
         loop {
-            if stop.within(pause_after(failures)) {
-                return;
+            match orders.next(pause_after(failures)) {
+                None => {}
+                Some(Order::Configure(sources)) => {
+                    launch.configure(&sources);
+                    continue;
+                }
+                Some(Order::Stop) => return,
             }
             match launch.start() {
                 Ok(again) => {
@@ -169,9 +196,17 @@ impl Launch {
     /// # Errors
     /// When there is no such program, or a path in the configuration is not Unicode.
     pub fn new(sources: &Sources, data_dir: &Path, account: Option<Account>, verbose: u8) -> Result<Self, Failure> {
-        let mut handed = serde_json::to_string(sources).explain("cannot hand the configuration to the server")?;
-        handed.push('\n');
+        let handed = handed(sources)?;
         Ok(Self { program: Held::open()?, handed, data_dir: data_dir.to_owned(), account, verbose })
+    }
+
+    /// From the next start on with this configuration. False where it cannot be handed over.
+    fn configure(&mut self, sources: &Sources) -> bool {
+        let handed = handed(sources);
+        if let Err(failure) = &handed {
+            tracing::error!("{}", failure.report());
+        }
+        handed.map(|handed| self.handed = handed).is_ok()
     }
 
     fn start(&self) -> io::Result<Server> {
@@ -193,6 +228,13 @@ impl Launch {
         let _ = pipe.write_all(self.handed.as_bytes());
         Ok(Server { child, pipe: Some(pipe) })
     }
+}
+
+/// The configuration as one line.
+fn handed(sources: &Sources) -> Result<String, Failure> {
+    let mut handed = serde_json::to_string(sources).explain("cannot hand the configuration to the server")?;
+    handed.push('\n');
+    Ok(handed)
 }
 
 /// Makes the forked process an ordinary one. Everything here is final: it cannot get back what it gives up.
@@ -224,16 +266,25 @@ struct Server {
 }
 
 impl Server {
-    /// Waits until the server ends or is to be stopped.
-    fn watch(&mut self, stop: &Stop) -> Watched {
+    /// Waits until the server ends or is to be stopped, and hands it new configurations meanwhile.
+    fn watch(&mut self, launch: &mut Launch, orders: &Orders) -> Watched {
         loop {
             match self.child.try_wait() {
                 Ok(None) => {}
                 Ok(Some(status)) => return Watched::Ended(Ok(status)),
                 Err(error) => return Watched::Ended(Err(error)),
             }
-            if stop.within(LOOK_EVERY) {
-                return Watched::Stop;
+            match orders.next(LOOK_EVERY) {
+                None => {}
+                Some(Order::Configure(sources)) => {
+                    if launch.configure(&sources)
+                        && let Some(pipe) = &mut self.pipe
+                    {
+                        // One that is gone gets it at its next start.
+                        let _ = pipe.write_all(launch.handed.as_bytes());
+                    }
+                }
+                Some(Order::Stop) => return Watched::Stop,
             }
         }
     }

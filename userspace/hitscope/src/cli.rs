@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hitscope_base::Span;
-use hitscope_cli::{Alerts, Place, Query, Serve, address};
+use hitscope_cli::{Alerts, Generate, Place, Query, Serve, address};
 
 /// See every request, query and process of this host: no code change, no restart, no database password.
 #[derive(Debug, Parser)]
@@ -44,6 +44,8 @@ pub enum Command {
     /// Look into the files of others for the collector that started it
     #[command(hide = true)]
     Helper,
+    #[command(hide = true)]
+    Generate(Generate),
 }
 
 /// Trace this host and serve the page

@@ -16,7 +16,7 @@ use hitscope_collector::{
 };
 
 use hitscope_base::{Explain, Failure};
-use hitscope_config::{Config, Sources, did_you_mean};
+use hitscope_config::{Config, Invalid, Sources, did_you_mean};
 
 use crate::{
     capabilities::Capabilities,
@@ -26,13 +26,13 @@ use crate::{
 
 /// The configuration in effect, checked.
 fn valid(sources: &Sources) -> Result<Config, Failure> {
-    let config = sources.resolve()?;
-    config.validate()?;
+    let config = sources.valid()?;
     let names: Vec<&str> = probes::REGISTRY.iter().map(|probe| probe.name).collect();
     match config.probes.disabled.iter().find(|name| !names.contains(&name.as_str())) {
         None => Ok(config),
         Some(unknown) => {
-            Err(Failure::new(format!("probes.disabled names no probe: {unknown}")).help(did_you_mean(unknown, &names)))
+            let invalid = Invalid::new("probes.disabled", format!("probes.disabled names no probe: {unknown}"));
+            Err(sources.blame(&invalid.help(did_you_mean(unknown, &names))))
         }
     }
 }

@@ -13,7 +13,7 @@ mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use hitscope_base::Failure;
 use hitscope_cli::{end_with_reader, log_to_stderr};
 
@@ -45,6 +45,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Replay(arguments) => commands::replay::replay(&arguments),
         Command::Helper => commands::helper::helper(),
         Command::Config(Config::Check(arguments)) => commands::config::check(&arguments),
+        Command::Generate(arguments) => arguments.write(&Cli::command()).map(|()| ExitCode::SUCCESS),
         Command::Serve(_) | Command::Query(_) | Command::Alerts(_) => Err(sibling::hand_over()),
     }
 }

@@ -4,9 +4,9 @@ mod commands;
 
 use std::{process::ExitCode, thread};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use hitscope_base::{Explain, Failure};
-use hitscope_cli::{Alerts, Query, Serve, end_with_reader, log_to_stderr, name_process};
+use hitscope_cli::{Alerts, Generate, Query, Serve, end_with_reader, log_to_stderr, name_process};
 use hitscope_engine::worker;
 
 const STACK_BYTES: usize = 64 << 20;
@@ -28,6 +28,8 @@ enum Command {
     Query(Query),
     #[command(subcommand)]
     Alerts(Alerts),
+    #[command(hide = true)]
+    Generate(Generate),
     /// Answer queries of the server that started it
     #[command(hide = true)]
     Worker,
@@ -61,6 +63,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Query(arguments) => commands::query::query(&arguments),
         Command::Alerts(Alerts::Test(arguments)) => commands::alerts::test(&arguments),
         Command::Alerts(Alerts::Adopt(arguments)) => commands::alerts::adopt(&arguments),
+        Command::Generate(arguments) => arguments.write(&Cli::command()).map(|()| ExitCode::SUCCESS),
         Command::Worker => worker::run().map(|()| ExitCode::SUCCESS).explain("the query worker ended"),
         Command::CheckRules => commands::rules::check(),
     }
@@ -68,8 +71,6 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

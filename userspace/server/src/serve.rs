@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::watch};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 
 use hitscope_config::{ListenError, Rule, Server, Slack};
 use hitscope_engine::workers::Workers;
@@ -63,15 +67,18 @@ pub enum Error {
     Ended(io::Error),
 }
 
-/// Serves until `shutdown` is ready. `listening` is told the address, which matters where port 0 was asked for.
+/// Serves until `shutdown` is ready. `listening` is told the address, which matters where port 0 was asked for. Of each of
+/// `reloads`, configurations that are valid, the rules, `[alerts]` and Slack take effect at once.
 ///
 /// # Errors
 /// What keeps it from starting; see [`Error`].
 pub async fn serve(
     config: Config,
     listening: impl FnOnce(SocketAddr),
+    reloads: mpsc::UnboundedReceiver<Config>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let lasting = Lasting::of(&config);
     let Config { program, data_dir, host, server, rules, alerts: settings, slack, history } = config;
     let token = server.token().map_err(Error::Setting)?;
     let asked = server.listen_address()?;
@@ -88,13 +95,13 @@ pub async fn serve(
     }
     let public_url = server.public_url;
     let rules = alerts::Config { data_dir, host, rules, settings, slack, public_url, history };
-    let alerts = Arc::new(Alerts::open(rules, Now::read())?);
+    let alerts = Arc::new(Alerts::open(rules.clone(), Now::read())?);
 
     let (end, ending) = watch::channel(false);
     let app = Arc::new(App::new(workers.clone(), alerts.clone(), access, notes, ending.clone()));
-    let mut evaluating = tokio::spawn(alerts.run(workers, ending.clone()));
+    let mut evaluating = Evaluating::start(alerts, &workers);
     let mut graceful = ending.clone();
-    let serving = axum::serve(listener, web::router(app)).with_graceful_shutdown(async move {
+    let serving = axum::serve(listener, web::router(app.clone())).with_graceful_shutdown(async move {
         let _ = graceful.wait_for(|ending| *ending).await;
     });
     let mut serving = tokio::spawn(serving.into_future());
@@ -102,6 +109,7 @@ pub async fn serve(
     let ended = tokio::select! {
         () = shutdown => None,
         ended = &mut serving => Some(ended),
+        () = follow(reloads, lasting, rules, &mut evaluating, &app) => None,
     };
     end.send_replace(true);
     let ended = match ended {
@@ -114,8 +122,83 @@ pub async fn serve(
             }
         },
     };
-    if tokio::time::timeout(ENDING, &mut evaluating).await.is_err() {
-        evaluating.abort();
-    }
+    evaluating.end().await;
     ended.map_err(io::Error::other).and_then(|ended| ended).map_err(Error::Ended)
+}
+
+/// The task that evaluates the rules in effect.
+struct Evaluating {
+    end: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Evaluating {
+    fn start(alerts: Arc<Alerts>, workers: &Arc<Workers>) -> Self {
+        let (end, ending) = watch::channel(false);
+        Self { end, task: tokio::spawn(alerts.run(workers.clone(), ending)) }
+    }
+
+    /// Lets it come to an end in order, which keeps the state of the alerts; one that takes too long is cut off.
+    async fn end(&mut self) {
+        self.end.send_replace(true);
+        if !self.task.is_finished() && tokio::time::timeout(ENDING, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+/// What of the configuration is as it was at the start, as long as the server runs.
+#[derive(PartialEq)]
+struct Lasting {
+    data_dir: PathBuf,
+    host: String,
+    server: Server,
+    history: hitscope_history::Settings,
+}
+
+impl Lasting {
+    fn of(config: &Config) -> Self {
+        let Config { data_dir, host, server, history, .. } = config.clone();
+        Self { data_dir, host, server, history }
+    }
+}
+
+/// Puts new rules in the place of the old ones, and says what becomes of each new configuration. Ends with the server.
+async fn follow(
+    mut reloads: mpsc::UnboundedReceiver<Config>,
+    lasting: Lasting,
+    mut in_effect: alerts::Config,
+    evaluating: &mut Evaluating,
+    app: &App,
+) {
+    while let Some(config) = reloads.recv().await {
+        if Lasting::of(&config) != lasting {
+            tracing::warn!(
+                "the configuration was read anew: all but rules, alerts and Slack takes effect at the next start"
+            );
+        }
+        let next =
+            alerts::Config { rules: config.rules, settings: config.alerts, slack: config.slack, ..in_effect.clone() };
+        if let Err(error) = alerts::slack_client(&next.slack) {
+            tracing::error!("the new configuration is refused, and the old one stays: {error}");
+            continue;
+        }
+        // One at a time: the state of the alerts goes from the old to the new.
+        evaluating.end().await;
+        let opened = Alerts::open(next.clone(), Now::read()).map(|alerts| (alerts, next)).or_else(|error| {
+            tracing::error!("the new configuration is refused, and the old one stays: {error}");
+            Alerts::open(in_effect.clone(), Now::read()).map(|alerts| (alerts, in_effect.clone()))
+        });
+        match opened {
+            Ok((alerts, config)) => {
+                let alerts = Arc::new(alerts);
+                in_effect = config;
+                app.alerts.send_replace(alerts.clone());
+                *evaluating = Evaluating::start(alerts, &app.workers);
+                println!("the configuration was read anew; {} rules are in effect", in_effect.rules.len());
+            }
+            Err(error) => tracing::error!("no rules are in effect any more: {error}"),
+        }
+    }
+    std::future::pending().await
 }

@@ -27,8 +27,8 @@ use crate::alerts::Alerts;
 pub struct App {
     /// Who answers questions about the history.
     pub workers: Arc<Workers>,
-    /// The alert rules.
-    pub alerts: Arc<Alerts>,
+    /// The alert rules in effect, of which there are others after each reload.
+    pub alerts: watch::Sender<Arc<Alerts>>,
     /// Who may ask.
     pub access: Access,
     /// What the user should know, one sentence each.
@@ -51,13 +51,18 @@ impl App {
     ) -> Self {
         Self {
             workers,
-            alerts,
+            alerts: watch::Sender::new(alerts),
             access,
             notes,
             started_ns: hitscope_base::time::now_ns(),
             shutdown,
             live: Live::default(),
         }
+    }
+
+    /// The alert rules in effect.
+    pub fn alerts(&self) -> Arc<Alerts> {
+        self.alerts.borrow().clone()
     }
 }
 

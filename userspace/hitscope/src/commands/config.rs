@@ -13,9 +13,11 @@ pub fn check(arguments: &ConfigCheck) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::FAILURE);
     }
     let text = toml::to_string(&config).explain("cannot write the configuration")?;
-    match &sources.path {
-        Some(path) => println!("# {} is valid; in effect, defaults included, is:", path.display()),
-        None => println!("# There is no configuration file; in effect are the defaults:"),
+    let paths: Vec<String> = sources.paths().map(|path| path.display().to_string()).collect();
+    match paths.as_slice() {
+        [] => println!("# There is no configuration file; in effect are the defaults:"),
+        [path] => println!("# {path} is valid; in effect, defaults included, is:"),
+        _ => println!("# {} are valid; in effect, defaults included, is:", paths.join(", ")),
     }
     print!("{text}");
     Ok(ExitCode::SUCCESS)

@@ -4,18 +4,22 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::{Arc, mpsc},
+    thread,
 };
 
 use hitscope_collector::run::{Output, Place, run as collect, tables};
 use hitscope_history::{Writer, folder::Access};
 
-use hitscope_base::{Explain, Failure};
+use hitscope_base::{
+    Explain, Failure,
+    manager::{State, tell_manager},
+};
 use hitscope_config::{Config, ListenError};
 
 use crate::{
     account::Account,
     capabilities::Capabilities,
-    child::{Keeper, Launch},
+    child::{Keeper, Launch, Order},
     cli, folder, host, os, signals,
 };
 
@@ -31,6 +35,7 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
     }
     folder::prepare(&config.data_dir, account.as_ref())?;
     let stop = signals::flag()?;
+    let reloads = signals::Reloads::catch()?;
     // Before the history, whose threads would keep the privileges that loading takes.
     let beside = beside_tracing(&config, account.is_some(), !arguments.no_serve)?;
     let probes = super::load_probes(&host, &config.probes, beside)?;
@@ -60,14 +65,50 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
         Some(keeper)
     };
     println!("the history is in {}", config.data_dir.display());
+    reload(reloads, arguments, keeper.as_ref().map(Keeper::orders))?;
+    tell_manager(State::Ready);
 
     let output = Output { writer, data_dir: config.data_dir.clone(), access, notes: noted };
     let collected = collect(&config.collector, &Place::here(&config.host), probes, Some(output), None, &stop);
+    tell_manager(State::Stopping);
     if let Some(keeper) = keeper {
         keeper.stop();
     }
     collected.explain("the collector ended")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// At each SIGHUP looks at the configuration anew, and gives it to the server if it is valid. What the collector itself goes by
+/// stays as it is: tracing goes on without a gap.
+fn reload(
+    mut reloads: signals::Reloads,
+    arguments: &cli::Run,
+    server: Option<mpsc::Sender<Order>>,
+) -> Result<(), Failure> {
+    let (place, listen) = (arguments.place.clone(), arguments.listen.clone());
+    let read = move || {
+        let sources = place.sources(listen.as_deref())?;
+        super::valid(&sources).map(|_| sources)
+    };
+    let wait = move || {
+        while reloads.next() {
+            match (read(), &server) {
+                (Ok(sources), Some(server)) => {
+                    println!(
+                        "the configuration was read anew; what is not the server's takes effect at the next start"
+                    );
+                    // It ends when `run` does.
+                    let _ = server.send(Order::Configure(Box::new(sources)));
+                }
+                (Ok(_), None) => println!("the configuration is valid; it takes effect at the next start"),
+                (Err(failure), _) => {
+                    tracing::error!("the new configuration is refused, and the old one stays: {}", failure.report());
+                }
+            }
+        }
+    };
+    // It ends with the process: it waits for a signal.
+    thread::Builder::new().name("reload".into()).spawn(wait).map(drop).explain("cannot start a thread")
 }
 
 fn user(account: Option<&Account>) -> String {

@@ -57,7 +57,7 @@ fn text(app: &App) -> String {
     page.value(&[], counters.started.load(Ordering::Relaxed));
     page.metric("hitscope_query_workers_killed_total", "counter", "Those of them that were killed amid a query.");
     page.value(&[], counters.killed.load(Ordering::Relaxed));
-    alerts(&mut page, &app.alerts.figures());
+    alerts(&mut page, &app.alerts().figures());
     page.text
 }
 

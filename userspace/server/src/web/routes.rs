@@ -352,9 +352,10 @@ async fn alerts(
     let changes = app.workers.ask(Lane::Page, Question::Alerts(limit), Form::Json).await?;
     let changes: &serde_json::value::RawValue =
         serde_json::from_slice(&changes.bytes).map_err(|error| Failure::new(500, error.to_string()))?;
-    let why_not = app.alerts.why_not();
+    let in_effect = app.alerts();
+    let why_not = in_effect.why_not();
     let telling = why_not.is_none();
-    let rules = app.alerts.overview();
+    let rules = in_effect.overview();
     Ok(Json(serde_json::json!({ "telling": telling, "why_not": why_not, "rules": rules, "changes": changes })))
 }
 

@@ -117,7 +117,7 @@ pub async fn get(State(app): State<Arc<App>>) -> Result<Json<Value>, Failure> {
             "query_failures": counters.refused().values().sum::<u64>(),
             "notes": notes,
         },
-        "alerts": app.alerts.health(),
+        "alerts": app.alerts().health(),
     })))
 }
 

@@ -3,7 +3,10 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use hitscope_config::{ListenError, Server as Settings};
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::{Value, json};
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
 
 use super::routes::ROUTES;
 use crate::{
@@ -22,6 +25,8 @@ struct Server {
     end: Option<oneshot::Sender<()>>,
     ended: JoinHandle<Result<(), Error>>,
     client: Client,
+    config: Config,
+    reload: mpsc::UnboundedSender<Config>,
 }
 
 impl Server {
@@ -36,11 +41,12 @@ impl Server {
         };
         let (end, ending) = oneshot::channel::<()>();
         let (listening, address) = oneshot::channel();
-        let ended = tokio::spawn(serve(config, |address| listening.send(address).unwrap(), async {
+        let (reload, reloads) = mpsc::unbounded_channel();
+        let ended = tokio::spawn(serve(config.clone(), |address| listening.send(address).unwrap(), reloads, async {
             ending.await.unwrap_or_default()
         }));
         let client = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { address: address.await.unwrap(), end: Some(end), ended, client }
+        Self { address: address.await.unwrap(), end: Some(end), ended, client, config, reload }
     }
 
     async fn on(data_dir: &Path) -> Self {
@@ -360,11 +366,46 @@ async fn a_token_is_asked_for_and_remembered_by_a_cookie() {
 }
 
 #[tokio::test]
+async fn a_reload_changes_the_rules_and_a_wrong_one_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::on(dir.path()).await;
+    let names = async || {
+        let alerts = server.json("/api/v1/alerts").await;
+        let rules = alerts["rules"].as_array().unwrap().iter().map(|rule| rule["name"].as_str().unwrap().to_owned());
+        rules.collect::<Vec<_>>()
+    };
+    let comes = async |name: &str| {
+        for _ in 0..600 {
+            if names().await.iter().any(|found| found == name) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    };
+    let with = |name: &str| {
+        let rule = serde_json::from_value(json!({ "name": name, "sql": "SELECT 1 AS n" })).unwrap();
+        Config { rules: vec![rule], ..server.config.clone() }
+    };
+    server.reload.send(with("first")).unwrap();
+    assert!(comes("first").await);
+    // Refused, so that the next is what comes.
+    let token = Some(hitscope_base::Secret::new("not\na token"));
+    let wrong = hitscope_config::Slack { token, ..Default::default() };
+    server.reload.send(Config { slack: wrong, ..with("wrong") }).unwrap();
+    server.reload.send(with("second")).unwrap();
+    assert!(comes("second").await);
+    let names = names().await;
+    assert!(!names.iter().any(|name| name == "first" || name == "wrong"), "{names:?}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_keeps_it_from_starting_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let start = async |settings: Settings| {
         let config = Config { data_dir: dir.path().into(), host: "db1".into(), server: settings, ..Config::default() };
-        serve(config, |_| (), async {}).await
+        serve(config, |_| (), mpsc::unbounded_channel().1, async {}).await
     };
     let listening = |listen: &str| Settings { listen: listen.into(), ..Settings::default() };
     let error = start(listening("0.0.0.0:0")).await.unwrap_err();
