@@ -11,7 +11,7 @@ use std::{
 
 use hitscope_collector::{
     clocks::Clocks, helpers::Avoided, helpers::Beat, hosts, kernel, processes::Processes, sampler::Sampler,
-    settings::WINDOW,
+    settings::Settings, settings::WINDOW,
 };
 
 fn cpu() -> Duration {
@@ -29,7 +29,7 @@ fn main() -> std::io::Result<()> {
     let mut sleepers: Vec<Child> = (0..count).map(|_| sleep()).collect::<Result<_, _>>()?;
     let root = Path::new("/proc");
     let (mut sampler, mut processes, mut clocks) =
-        (Sampler::new(root, Avoided::default()), Processes::default(), Clocks::default());
+        (Sampler::new(root, Avoided::default()), Processes::new(Settings::default().arguments), Clocks::default());
     clocks.set(kernel::clock());
     let mut rows = Vec::new();
     let mut take = |window: i64| {

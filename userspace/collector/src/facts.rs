@@ -44,7 +44,7 @@ pub struct Stat {
 pub struct Identity {
     /// Effective user.
     pub user_id: u32,
-    /// Arguments, separated by blanks.
+    /// Arguments, kept apart by NUL, or where somebody else has joined them, by blanks; as they were, with secrets.
     pub arguments: Arc<str>,
     /// `/proc/<pid>/cgroup`, empty where it could not be read.
     pub cgroup: Arc<str>,

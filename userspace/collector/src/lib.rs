@@ -3,6 +3,7 @@
 //! Everything between the probes and the rows is [`pipeline`]; [`run`](mod@run) feeds it from the running kernel, [`replay`]
 //! from a [`record`]ing.
 
+pub mod arguments;
 pub mod boot;
 pub mod clocks;
 pub mod event;

@@ -8,9 +8,9 @@
 //! read the file.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -118,13 +118,26 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins a recording; a file of that name is replaced.
+    /// Begins a recording, which only this user may read: it has all that processes send. A file of this user's with that name
+    /// is replaced; what is somebody else's, or leads elsewhere, is not.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn create(path: &Path, header: &Header) -> Result<Self, Error> {
         let fail = |cause| Error::Io { action: "create", path: path.to_owned(), cause };
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(fail)?;
+        // SAFETY: has no preconditions and cannot fail.
+        let own = unsafe { libc::geteuid() };
+        match fs::symlink_metadata(path) {
+            Ok(there) if there.is_file() && there.uid() == own => fs::remove_file(path).map_err(fail)?,
+            Ok(_) => {
+                let reason =
+                    "there is already something that is no file of this user: remove it, or choose another name";
+                return Err(fail(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
+            }
+            Err(_) => {}
+        }
+        // Not one that somebody has just put there, and not through a link.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
         let mut recorder = Self { path: path.to_owned(), file: BufWriter::with_capacity(1 << 18, file), failed: None };
         let header = serde_json::to_vec(header).map_err(|cause| fail(cause.into()))?;
         recorder.bytes(&[&MAGIC, &VERSION.to_le_bytes(), &(header.len() as u32).to_le_bytes(), &header]);

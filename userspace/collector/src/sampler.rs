@@ -201,12 +201,14 @@ fn parse_stat(text: &[u8], page_bytes: u64) -> Option<Stat> {
     })
 }
 
-/// Arguments, each ended by NUL, as one line.
+/// Arguments, each ended by NUL, as one line in which NUL keeps them apart.
 pub(crate) fn arguments(bytes: &[u8]) -> Arc<str> {
     let cut = &bytes[..bytes.len().min(ARGUMENTS_BYTES)];
     let end = cut.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-    let line: String =
-        String::from_utf8_lossy(&cut[..end]).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = String::from_utf8_lossy(&cut[..end])
+        .chars()
+        .map(|c| if c.is_control() && c != '\0' { ' ' } else { c })
+        .collect();
     line.into()
 }
 
@@ -401,7 +403,7 @@ pub(crate) mod tests {
         let mut sampler = Sampler::new(root.path(), Avoided::default());
         let beat = Beat::default();
         let first = sampler.sample(5, &beat).processes.remove(0);
-        assert_eq!(&*first.identity.as_ref().unwrap().arguments, "db -D /data");
+        assert_eq!(&*first.identity.as_ref().unwrap().arguments, "db\0-D\0/data");
         assert_eq!(first.identity.unwrap().user_id, 1000);
         let usage = first.usage.unwrap();
         assert_eq!((usage.swap_bytes, usage.pss_bytes, usage.open_files), (Some(12288), Some(512_000), Some(3)));

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub struct Collector {
     /// Store each kept hit's request with its literals (column `hits.text`).
     pub keep_literals: bool,
+    /// What is stored of processes' command lines.
+    pub arguments: Arguments,
     /// A hit that takes at least this long, in milliseconds, is kept whole.
     pub slow_ms: u64,
     /// How many of the fast hits of each operation are kept per second, each with the weight of those it stands for.
@@ -29,6 +31,19 @@ pub struct Collector {
     /// The section `[http]`.
     #[serde(skip)]
     pub http: Http,
+}
+
+/// What is stored of a command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arguments {
+    /// All but what looks like a secret.
+    #[default]
+    Redacted,
+    /// The program alone.
+    Program,
+    /// All of it, with passwords and tokens.
+    Full,
 }
 
 /// What becomes of the paths of HTTP requests.
@@ -78,6 +93,7 @@ impl Default for Collector {
     fn default() -> Self {
         Self {
             keep_literals: false,
+            arguments: Arguments::default(),
             slow_ms: 100,
             sampled_per_second: 4,
             slowest_per_second: 2,

@@ -16,7 +16,7 @@ use hitscope_base::{Failure, Size, Span};
 use serde::{Deserialize, Serialize};
 
 pub use alerts::Alerts;
-pub use collector::{Collector, Http, Pattern};
+pub use collector::{Arguments, Collector, Http, Pattern};
 pub use probes::Probes;
 pub use rules::{BUILT_IN, Rule, Severity};
 pub use server::{ListenError, Server};

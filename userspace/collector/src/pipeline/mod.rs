@@ -142,7 +142,7 @@ impl Pipeline {
             window: 0,
             connections: Connections::default(),
             threads: Threads::default(),
-            processes: Processes::default(),
+            processes: Processes::new(settings.arguments),
             names: Names::default(),
             holding: Holding::default(),
             questions: Vec::new(),

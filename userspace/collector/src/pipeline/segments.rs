@@ -1,5 +1,7 @@
 //! Sockets and what goes over them: each connection to its decoder, and what that finds to the windows.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use hitscope_schemas::sockets::{
     PLAINTEXT, PLAINTEXT_KEY, SENT, SegmentEvent, SocketEvent, VERDICT_DECODED, VERDICT_ENCRYPTED, VERDICT_IGNORED,
     VERDICT_UNKNOWN,
@@ -31,6 +33,16 @@ macro_rules! sink {
             found_encrypted: None,
         }
     };
+}
+
+/// The reason of connections that are followed no more, since their decoder failed.
+const FAILED: &str = "decoder_failed";
+
+/// Runs a decoder. One that panics, which none should, costs its connection and not the collector: what it has left behind is not
+/// looked at again.
+fn guarded<T>(decode: impl FnOnce() -> T) -> Option<T> {
+    // The panic itself is said on stderr.
+    catch_unwind(AssertUnwindSafe(decode)).ok()
 }
 
 impl Pipeline {
@@ -117,13 +129,15 @@ impl Pipeline {
             _ => (&mut connection.decoder, &mut connection.verdict),
         };
         let mut sink = sink!(self, connection, socket);
-        let verdict = decoder.feed(&segment, &mut |outcome, session| sink.take(outcome, session));
+        let fed = guarded(|| decoder.feed(&segment, &mut |outcome, session| sink.take(outcome, session)));
         let newly_encrypted = sink.found_encrypted.filter(|_| !std::mem::replace(&mut connection.encrypted, true));
-        let verdict = match verdict {
-            Verdict::Unknown => VERDICT_UNKNOWN,
-            Verdict::Decoded => VERDICT_DECODED,
-            Verdict::Ignored if connection.encrypted && !is_plaintext => VERDICT_ENCRYPTED,
-            Verdict::Ignored => VERDICT_IGNORED,
+        self.losses.add(FAILED, u64::from(fed.is_none()));
+        let verdict = match fed {
+            None => VERDICT_IGNORED,
+            Some(Verdict::Unknown) => VERDICT_UNKNOWN,
+            Some(Verdict::Decoded) => VERDICT_DECODED,
+            Some(Verdict::Ignored) if connection.encrypted && !is_plaintext => VERDICT_ENCRYPTED,
+            Some(Verdict::Ignored) => VERDICT_IGNORED,
         };
         let side = decoder.facts().side.filter(|_| verdict != VERDICT_IGNORED);
         let busy = decoder.is_busy();
@@ -132,7 +146,7 @@ impl Pipeline {
             let key = if is_plaintext { socket | PLAINTEXT_KEY } else { socket };
             self.commands.push(SocketCommand::Verdict(key, verdict));
         }
-        let unwanted = verdict == VERDICT_IGNORED && !is_plaintext;
+        let unwanted = verdict == VERDICT_IGNORED && (!is_plaintext || fed.is_none());
         if let Some(side) = side {
             let (thread_id, direction) = (event.header.thread_id, segment.direction);
             let moved = Moved { thread_id, socket, side, direction, now_ns, busy };
@@ -150,10 +164,13 @@ impl Pipeline {
     pub(super) fn close(&mut self, socket: u64, time_ns: u64) {
         let Some(mut connection) = self.connections.remove(socket) else { return };
         let mut sink = sink!(self, connection, socket);
-        connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
-        if let Some(plaintext) = &mut connection.plaintext {
-            plaintext.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
-        }
+        let closed = guarded(|| {
+            connection.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
+            if let Some(plaintext) = &mut connection.plaintext {
+                plaintext.decoder.close(time_ns, &mut |outcome, session| sink.take(outcome, session));
+            }
+        });
+        self.losses.add(FAILED, u64::from(closed.is_none()));
         self.threads.close(&mut connection.open);
     }
 
@@ -161,5 +178,16 @@ impl Pipeline {
     pub(super) fn remove(&mut self, socket: u64, time_ns: u64) {
         self.close(socket, time_ns);
         self.commands.push(SocketCommand::Forget(socket));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_decoder_that_fails_ends_nothing_else() {
+        assert_eq!(guarded(|| 1), Some(1));
+        assert_eq!(guarded(|| -> u8 { panic!("a test's") }), None);
     }
 }

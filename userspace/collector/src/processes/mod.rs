@@ -21,7 +21,10 @@ use hitscope_schemas::{
 
 pub(crate) use self::rows::exit_code;
 use self::rows::{Interval, States, Totals};
+use hitscope_config::Arguments;
+
 use crate::{
+    arguments::stored,
     clocks::Clocks,
     facts::{Identity, ProcessFacts, ProcessSample, Question, Stat, TICK_NS, Usage},
     sampler::arguments,
@@ -149,6 +152,8 @@ pub struct Processes {
     kernel: Arc<str>,
     unknown: Arc<str>,
     empty: Arc<str>,
+    /// What is stored of command lines.
+    arguments: Arguments,
     /// Whether the scheduler's times come.
     scheduler: bool,
     /// When they last came, monotonic, ns.
@@ -171,9 +176,11 @@ struct Pending {
     ticks: u8,
 }
 
-impl Default for Processes {
-    fn default() -> Self {
+impl Processes {
+    /// An empty table; `arguments` says what is stored of command lines.
+    pub fn new(arguments: Arguments) -> Self {
         Self {
+            arguments,
             table: HashMap::default(),
             current: HashMap::default(),
             ended: Vec::new(),
@@ -194,9 +201,7 @@ impl Default for Processes {
             unanswered: 0,
         }
     }
-}
 
-impl Processes {
     /// Records come from now on, wall clock, ns: of what starts later, everything is seen.
     pub fn begin(&mut self, now_ns: i64) {
         self.begun_ns = self.begun_ns.min(now_ns);
@@ -634,7 +639,7 @@ impl Processes {
             start_time_ns: clocks.start_time(stat.start_ticks),
             parent_pid: stat.parent_pid,
             command: stat.command.clone(),
-            arguments,
+            arguments: stored(&arguments, self.arguments),
             user,
             service,
             container: place.and_then(|place| place.container.clone()),

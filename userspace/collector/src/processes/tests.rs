@@ -16,7 +16,7 @@ impl Bench {
     fn new() -> Self {
         let mut clocks = Clocks::default();
         clocks.set(clock(0));
-        Self { processes: Processes::default(), clocks, facts: FakeFacts::default(), rows: Vec::new() }
+        Self { processes: Processes::new(Arguments::Redacted), clocks, facts: FakeFacts::default(), rows: Vec::new() }
     }
 
     fn sample(&mut self, second: u64, processes: Vec<Observed>) -> Vec<tables::Process> {

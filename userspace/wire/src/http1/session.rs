@@ -14,6 +14,7 @@ use crate::{
     segment::{Mark, Moment},
     settings::Settings,
     sql::Operation,
+    sql::strip_literals,
     stream::Missed,
 };
 
@@ -446,7 +447,8 @@ impl Messages for Answers<'_, '_> {
         }
         session.pipelines |= matched && !session.unsure && session.queue.len() > 1;
         let reason = &reason[..reason.len().min(MAX_REASON_BYTES)];
-        let reason = (status >= 400 && !reason.is_empty()).then(|| String::from_utf8_lossy(reason).into());
+        let reason =
+            (status >= 400 && !reason.is_empty()).then(|| strip_literals(&String::from_utf8_lossy(reason)).into());
         session.answer = Some(Answer { status, reason, interim, matched });
         true
     }

@@ -77,8 +77,11 @@ fn is_email(segment: &[u8]) -> bool {
 
 /// Letters and digits mixed as no name mixes them, and long: base64, ULID, JWT, nanoid.
 fn is_token(segment: &[u8]) -> bool {
+    if is_random_letters(segment) {
+        return true;
+    }
     let in_alphabet =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'+' | b'~');
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=' | b'+' | b'~' | b':');
     let unpadded = segment.len() - segment.iter().rev().take_while(|byte| **byte == b'=').count();
     if unpadded < 16 || !segment.iter().all(in_alphabet) {
         return false;
@@ -87,6 +90,16 @@ fn is_token(segment: &[u8]) -> bool {
     let both_cases = segment.iter().any(u8::is_ascii_lowercase) && segment.iter().any(u8::is_ascii_uppercase);
     let in_one = !segment[..unpadded].iter().any(|byte| is_separator(*byte));
     mixes(segment) >= 4 || (digits && both_cases && in_one && unpadded >= 20)
+}
+
+/// Letters alone, of both cases as no name has them: `kJxQwErTyU`. In a name, large letters begin words or stand together.
+fn is_random_letters(segment: &[u8]) -> bool {
+    if segment.len() < 10 || !segment.iter().all(u8::is_ascii_alphabetic) {
+        return false;
+    }
+    let large = segment.iter().filter(|byte| byte.is_ascii_uppercase()).count();
+    let changes = segment.windows(2).filter(|two| two[0].is_ascii_uppercase() != two[1].is_ascii_uppercase()).count();
+    (3 * segment.len()..=7 * segment.len()).contains(&(10 * large)) && 10 * changes >= 4 * (segment.len() - 1)
 }
 
 /// How often a letter follows a digit or the other way round.

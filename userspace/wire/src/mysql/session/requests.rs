@@ -15,7 +15,7 @@ use crate::{
     names::Prepared,
     segment::{Mark, Moment},
     settings::Settings,
-    sql::{Dialect, Operation, Statement},
+    sql::{Dialect, Operation, Statement, has_password},
     stream::{Message, Missed},
 };
 
@@ -236,9 +236,10 @@ fn unquoted(sql: &[u8]) -> &[u8] {
     name.strip_prefix(b"`").and_then(|name| name.strip_suffix(b"`")).unwrap_or(name)
 }
 
-/// A statement as written, where that may be kept.
+/// A statement as written, where that may be kept; never one with a password.
 fn literal(sql: &[u8], range: Range<usize>, settings: &Settings) -> Option<Arc<str>> {
-    settings.keep_literals.then(|| String::from_utf8_lossy(sql.get(range).unwrap_or_default()).into())
+    let text = sql.get(range).unwrap_or_default();
+    (settings.keep_literals && !has_password(text)).then(|| String::from_utf8_lossy(text).into())
 }
 
 fn unseen(operation: &str, context: &Context<'_>) -> Prepared {

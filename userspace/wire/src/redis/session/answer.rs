@@ -26,7 +26,9 @@ impl Answer {
         let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
         let is_code = word.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
         let (code, message) = if is_code { (word, rest) } else { ("ERR", &*text) };
-        let message = if context.settings.keep_literals { message.into() } else { strip_literals(message).into() };
+        // Those say where else to ask, of a cluster.
+        let kept = context.settings.keep_literals || matches!(code, "MOVED" | "ASK");
+        let message = if kept { message.into() } else { strip_literals(message).into() };
         Self { status: Status::Error, code: Some(code.into()), message: Some(message), rows: None, bytes }
     }
 
