@@ -36,7 +36,7 @@ fn systemd_accepts_the_units() {
     for name in UNITS {
         let text = fs::read_to_string(packaging(name)).expect("the unit");
         assert!(text.contains("ExecStart=/usr/bin/hitscope"), "{text}");
-        let text = text.replace("ExecStart=/usr/bin", &format!("ExecStart={programs}"));
+        let text = text.replace("=/usr/bin/hitscope", &format!("={programs}/hitscope"));
         fs::write(folder.path().join(name), text).expect("a copy of the unit");
     }
     let units = UNITS.map(|name| folder.path().join(name));
@@ -267,8 +267,15 @@ fn the_image_holds_all_that_the_programs_need() {
     assert!(layout.join(docker["Layers"][0].as_str().expect("a path")).exists());
 
     let entry = config["config"]["Entrypoint"][0].as_str().expect("an entry point");
-    let run =
-        |words: &[&str]| Command::new("chroot").arg(&root).args(words).env_clear().output().expect("chroot starts");
+    let run = |words: &[&str]| {
+        Command::new("chroot")
+            .arg(&root)
+            .args(words)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin")
+            .output()
+            .expect("chroot starts")
+    };
     for program in [entry, "/usr/bin/hitscope-server"] {
         let output = run(&[program, "--version"]);
         assert!(output.status.success() && output.stdout.starts_with(b"hitscope"), "{output:?}");
