@@ -262,7 +262,7 @@ fn only_one_writer_at_a_time_but_one_for_each_table() {
     let (writer, _) = open(dir.path());
     let again = Writer::open(dir.path(), HOST, &[Event::table()], Settings::default()).err().unwrap();
     assert!(matches!(again, Error::Locked { pid: Some(pid), .. } if pid == std::process::id()));
-    Writer::open(dir.path(), HOST, &[hitscope_schemas::tables::Alert::table()], Settings::default()).unwrap();
+    Writer::open(dir.path(), HOST, &[Alert::table()], Settings::default()).unwrap();
     drop(writer);
     open(dir.path());
 }
@@ -506,7 +506,7 @@ fn a_full_disk_corrupts_nothing_and_what_it_does_not_take_waits_or_is_counted() 
 #[test]
 fn what_the_server_writes_is_found_in_its_part_of_the_folder_and_where_it_was_before() {
     let dir = tempfile::tempdir().unwrap();
-    for (root, state) in [(dir.path().to_owned(), "firing"), (crate::folder::servers_part(dir.path()), "resolved")] {
+    for (root, state) in [(dir.path().to_owned(), "firing"), (folder::servers_part(dir.path()), "resolved")] {
         let mut writer = Writer::open(&root, HOST, &[Alert::table()], Settings::keep_all()).unwrap().0;
         writer.append(vec![Alert {
             time: 1,
