@@ -44,6 +44,33 @@ pub fn find_user(name: &str) -> io::Result<Option<Ids>> {
     }
 }
 
+/// Whether a user or a group of the system has this number.
+///
+/// # Errors
+/// When the database cannot be read.
+pub fn is_users_or_groups(id: u32) -> io::Result<bool> {
+    let mut buffer = vec![0; 1024];
+    // SAFETY: passwd and group are plain integers and pointers, for which zero is a valid value.
+    let (mut user, mut group): (libc::passwd, libc::group) = unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    let (mut found_user, mut found_group) = (ptr::null_mut(), ptr::null_mut());
+    loop {
+        let (start, length) = (buffer.as_mut_ptr(), buffer.len());
+        // SAFETY: all pointers are valid for the calls, and the buffer has the length that is given; only whether something
+        // was found is looked at.
+        let errors = unsafe {
+            [
+                libc::getpwuid_r(id, &raw mut user, start, length, &raw mut found_user),
+                libc::getgrgid_r(id, &raw mut group, start, length, &raw mut found_group),
+            ]
+        };
+        match errors.into_iter().find(|error| ![0, libc::ENOENT, libc::ESRCH].contains(error)) {
+            None => return Ok(!found_user.is_null() || !found_group.is_null()),
+            Some(libc::ERANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 2, 0),
+            Some(error) => return Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+}
+
 /// Becomes that user, with its main group alone. For a process of one thread, between fork and exec.
 ///
 /// # Errors
@@ -125,5 +152,7 @@ mod tests {
         assert_eq!(find_user("root").unwrap(), Some(Ids { user: 0, group: 0 }));
         assert_eq!(find_user("no such user").unwrap(), None);
         assert_eq!(find_user("a\0b").unwrap(), None);
+        assert!(is_users_or_groups(0).unwrap());
+        assert!(!is_users_or_groups(61_184 + 4321).unwrap());
     }
 }

@@ -29,7 +29,7 @@ pub fn run(arguments: &cli::Run, verbose: u8) -> Result<ExitCode, Failure> {
     let sources = arguments.place.sources(arguments.listen.as_deref())?;
     let config = super::valid(&sources)?;
     let have = Capabilities::effective(Path::new("/proc")).explain("cannot tell the privileges of this process")?;
-    let account = Account::for_server(&config.server.user, have)?;
+    let account = Account::for_server(&config.server.user, &config.data_dir, have)?;
     if !arguments.no_serve {
         check_port(&config)?;
     }
@@ -113,8 +113,11 @@ fn reload(
 
 fn user(account: Option<&Account>) -> String {
     match account {
-        Some(account) if account.is_fallback() => {
-            format!("{}; `useradd --system hitscope` gives it a user of its own", account.name)
+        Some(account) if account.is_transient => {
+            let name = &account.name;
+            format!(
+                "{name}, who is there while it runs; `useradd --system --user-group hitscope` gives it one of its own"
+            )
         }
         Some(account) => account.name.clone(),
         None => "this user".into(),

@@ -171,7 +171,9 @@ fn encode(text: &str) -> String {
 
 /// A way back after the log-in that stays on this server.
 fn way_back(next: Option<String>) -> String {
-    next.filter(|next| next.starts_with('/') && !next.starts_with("//") && !next.contains(['\\', '\r', '\n']))
+    // Browsers take `\` for `/`, and leave control characters out: `/<tab>/host` would be another host.
+    let stays = |byte: u8| byte > b' ' && byte != b'\\' && byte != 0x7f;
+    next.filter(|next| next.starts_with('/') && !next.starts_with("//") && next.bytes().all(stays))
         .unwrap_or_else(|| "/".into())
 }
 
@@ -285,7 +287,15 @@ mod tests {
     #[test]
     fn the_way_back_stays_here() {
         assert_eq!(way_back(Some("/hits?from=-1h".into())), "/hits?from=-1h");
-        for next in ["//evil.example", "https://evil.example", "/\\evil.example", "", "/a\r\nb"] {
+        for next in [
+            "//evil.example",
+            "https://evil.example",
+            "/\\evil.example",
+            "/\t/evil.example",
+            "/ /evil.example",
+            "",
+            "/a\r\nb",
+        ] {
             assert_eq!(way_back(Some(next.into())), "/", "{next:?}");
         }
         assert_eq!(encode("/a?b=c&d"), "/a%3Fb%3Dc%26d");
