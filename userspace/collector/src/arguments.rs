@@ -174,7 +174,7 @@ fn without_userinfo(word: &str) -> Cow<'_, str> {
 fn is_secret(name: &str) -> bool {
     let name = name.trim_start_matches('-').to_ascii_lowercase();
     let ends = |end: &&str| name.ends_with(*end);
-    let key = name == "key" || ["-key", "_key", ".key", "accesskey", "secretkey"].iter().any(|end| ends(&end));
+    let key = name == "key" || ["-key", "_key", ".key", "accesskey", "secretkey"].iter().any(ends);
     let contains = |part: &&str| name.contains(*part);
     (key || SECRET.iter().any(contains)) && !HARMLESS.iter().any(contains) && !PLACES.iter().any(ends)
 }

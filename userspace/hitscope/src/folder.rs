@@ -114,13 +114,8 @@ const DEEPEST: usize = 16;
 /// descriptor. A file with a second name elsewhere is not given.
 fn hand_over(path: &Path, user: Option<u32>, group: u32) -> io::Result<()> {
     let (uid, gid) = (user.map(Uid::from_raw), Gid::from_raw(group));
-    let opened = |folder, name: &std::ffi::CStr| {
-        rustix::fs::openat(folder, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-    };
-    let mut waiting = vec![(
-        File::from(rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?),
-        0,
-    )];
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut waiting = vec![(File::from(rustix::fs::open(path, flags, Mode::empty())?), 0)];
     while let Some((entry, depth)) = waiting.pop() {
         let meta = rustix::fs::fstat(&entry)?;
         let kind = FileType::from_raw_mode(meta.st_mode);
@@ -137,14 +132,14 @@ fn hand_over(path: &Path, user: Option<u32>, group: u32) -> io::Result<()> {
         if depth == DEEPEST {
             return Err(io::Error::other(format!("{} has folders within folders beyond {DEEPEST}", path.display())));
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(&entry, c".", flags, Mode::empty())?;
+        let listed = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&entry, c".", listed, Mode::empty())?;
         for found in Dir::read_from(&folder)? {
             let found = found?;
             if matches!(found.file_name().to_bytes(), b"." | b"..") {
                 continue;
             }
-            match opened(&folder, found.file_name()) {
+            match rustix::fs::openat(&folder, found.file_name(), flags, Mode::empty()) {
                 Ok(found) => waiting.push((File::from(found), depth + 1)),
                 // It was removed meanwhile.
                 Err(rustix::io::Errno::NOENT) => {}

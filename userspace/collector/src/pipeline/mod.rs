@@ -78,6 +78,9 @@ pub enum SocketCommand {
     Forget(u64),
 }
 
+/// Why a process's TLS cannot be read; `None` where it can.
+type WhyNot = Option<Arc<str>>;
+
 /// All state between events and rows.
 pub struct Pipeline {
     settings: Settings,
@@ -105,7 +108,7 @@ pub struct Pipeline {
     commands: Vec<SocketCommand>,
     notes: Vec<String>,
     /// Why the TLS of processes cannot be read, where it is known whether it can, and when that was asked, monotonic, ns.
-    unreadable: BTreeMap<u32, (u64, Option<Option<Arc<str>>>)>,
+    unreadable: BTreeMap<u32, (u64, Option<WhyNot>)>,
     /// Encrypted connections that it seems cannot be read.
     suspects: Vec<Suspect>,
     rows: Rows,
