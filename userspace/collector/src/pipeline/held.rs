@@ -45,6 +45,11 @@ impl Holding {
         None
     }
 
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
     fn take(&mut self, pid: u32) -> Vec<Waiting> {
         let taken = self.by_process.remove(&pid).map_or_else(Vec::new, |(_, waiting)| waiting);
         self.count -= taken.len();

@@ -271,6 +271,7 @@ impl Pipeline {
             ("processes", self.processes.len() as u64),
             ("processes_executed", executed),
             ("processes_exited", exited),
+            ("rows_held", self.holding.len() as u64),
         ]
         .map(|(name, count)| (name.to_owned(), count))
         .into()
