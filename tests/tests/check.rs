@@ -265,8 +265,7 @@ fn writes(flags: u8) -> Vec<SeccompRule> {
     ]
 }
 
-/// Calls that change what is mounted, a file, or what a file system holds of the kernel's programs. Not `openat2`, whose flags
-/// lie in memory, where no filter sees them: it is called at one place, which opens nothing but places (`O_PATH`).
+/// Calls that change what is mounted, a file, or what a file system holds of the kernel's programs.
 fn changes() -> BTreeMap<i64, Vec<SeccompRule>> {
     const BPF_OBJ_PIN: u64 = 6;
     let pin = SeccompCondition::new(0, Dword, Eq, BPF_OBJ_PIN).expect("a condition");
@@ -296,6 +295,7 @@ fn changes() -> BTreeMap<i64, Vec<SeccompRule>> {
         libc::SYS_fsmount,
         libc::SYS_move_mount,
         libc::SYS_mount_setattr,
+        libc::SYS_openat2,
         libc::SYS_mkdirat,
         libc::SYS_unlinkat,
         libc::SYS_renameat2,

@@ -147,7 +147,6 @@ fn start(program: &Path) -> io::Result<(Child, OwnedFd)> {
         .env_clear()
         .current_dir("/")
         .stdin(Stdio::from(there))
-        .stdout(Stdio::null())
         .spawn()?;
     Ok((child, here))
 }
