@@ -291,7 +291,10 @@ pub fn runners(listing: &str) -> Result<Vec<Runner>> {
     for line in listing.lines().filter(|line| line.starts_with('{')) {
         let message: Value = serde_json::from_str(line).context("reading cargo's messages")?;
         let executable = message["executable"].as_str();
-        if let (Some(executable), Some(true)) = (executable, message["profile"]["test"].as_bool()) {
+        // Examples, and programs that say they have no tests, are built to be looked at by the lints.
+        let target = &message["target"];
+        let has_tests = target["test"] != false && target["kind"][0] != "example";
+        if let (Some(executable), Some(true), true) = (executable, message["profile"]["test"].as_bool(), has_tests) {
             let manifest = Path::new(message["manifest_path"].as_str().context("a message without manifest_path")?);
             runners.push(Runner {
                 package: manifest.parent().context("a manifest lies in a folder")?.to_owned(),
@@ -356,6 +359,9 @@ mod tests {
             "\n",
             r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"name":"b"},"#,
             r#""profile":{"test":false},"executable":"/t/b"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","manifest_path":"/w/b/Cargo.toml","target":{"name":"x","kind":["example"]},"#,
+            r#""profile":{"test":true},"executable":"/t/x"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );

@@ -83,11 +83,8 @@ impl Source {
         let table = DeTable::parse(&self.text).ok()?;
         if let Some(name) = key.strip_prefix("rules.") {
             let rules = table.get_ref().get("rules")?.get_ref().as_array()?.iter();
-            let names = rules.filter_map(|rule| rule.get_ref().as_table()?.get("name"));
-            return names
-                .filter(|rule| rule.get_ref().as_str() == Some(name))
-                .next_back()
-                .map(|rule| rule.span().start);
+            let mut names = rules.filter_map(|rule| rule.get_ref().as_table()?.get("name"));
+            return names.rfind(|rule| rule.get_ref().as_str() == Some(name)).map(|rule| rule.span().start);
         }
         let mut keys = key.split('.');
         let mut value = table.get_ref().get(keys.next()?)?;
